@@ -149,6 +149,9 @@ type Snapshot struct {
 	Filesystem  Filesystem
 	CreatedAt   time.Time     // the moment of the cut
 	Pause       time.Duration // how long writers were blocked
+	// PredictedPause is what was expected before the cut; 0 where the pause does
+	// not depend on what is in the volume.
+	PredictedPause time.Duration
 }
 
 // PauseID names one pause; the caller makes it up, at random.
