@@ -26,13 +26,14 @@ func ParseFilesystem(s string) (Filesystem, error) {
 	return "", fault.New(fault.Invalid, `fs_type: %q: want "ext4", "xfs" or "btrfs"`, clip(s))
 }
 
-// MinimumBytes is the least size that the filesystem's own tools accept.
+// MinimumBytes is the least size that the filesystem's own tools accept, and
+// that it can be grown from: the kernel resizes no btrfs to below 256 MiB.
 func (f Filesystem) MinimumBytes() int64 {
 	switch f {
 	case XFS:
 		return 300 << 20
 	case Btrfs:
-		return 128 << 20
+		return 256 << 20
 	case Ext4:
 		return 4 << 20
 	}
