@@ -18,7 +18,12 @@ type Name struct {
 	Node    volume.NodeID `json:"node,omitempty"`  // where the work is done
 	Request Request       `json:"request"`         // what a retry must match
 	Ended   bool          `json:"ended,omitempty"` // the name may be taken again
-	Created time.Time     `json:"created"`
+	Created time.Time     `json:"created"`         // this revision
+	// Backend is the one that does the work, and MemberNodes where a group
+	// snapshot's members are cut: an undo must reach them, whatever became of
+	// the volumes meanwhile.
+	Backend     string                      `json:"backend,omitempty"`
+	MemberNodes map[volume.ID]volume.NodeID `json:"memberNodes,omitempty"`
 }
 
 // Request is what of a creation is compared on a retry. Topology is not, and
@@ -43,8 +48,8 @@ type Source struct {
 // State is where a record is in its life.
 type State string
 
-// The states. An Ended record keeps nothing but its id; it outlives its subject
-// for a grace period, so that a delayed writer meets it.
+// The states. An Ended record keeps nothing but its id and name; it outlives its
+// subject for a grace period, so that a delayed writer meets it.
 const (
 	Ready    State = "ready"
 	Deleting State = "deleting" // nothing new may use it; its deletion resumes

@@ -1,0 +1,174 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"github.com/holkas-io/holkas/pkg/fault"
+	"github.com/holkas-io/holkas/pkg/repository"
+)
+
+// sweepEvery is the time between two sweeps of Run.
+const sweepEvery = time.Minute
+
+// Run sweeps at once and then every minute, until ctx ends. Any number of
+// controllers may do so at the same time.
+func (c *Controller) Run(ctx context.Context) {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		if err := c.Sweep(ctx); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Sweep left work for the next one")
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// Sweep finishes or undoes what was left: deletions, creations that nobody
+// repeats any more, tombstones of nodes that are back; and removes what ended
+// longer ago than the grace period. It goes on after an error, and returns all
+// of them.
+func (c *Controller) Sweep(ctx context.Context) error {
+	return errors.Join(
+		sweep(ctx, c, c.groups),
+		sweep(ctx, c, c.snapshots),
+		sweep(ctx, c, c.volumes),
+		c.sweepTombstones(ctx),
+	)
+}
+
+func logUnreachable(ctx context.Context, p probe) {
+	klog.FromContext(ctx).Info("Node counts without capacity: it does not answer", "node", p.node, "err", p.err)
+}
+
+func sweep[R any](ctx context.Context, c *Controller, k kind[R]) error {
+	return errors.Join(c.sweepNames(ctx, k.what, k.names, k.settle), sweepRecords(ctx, c, k))
+}
+
+// sweepNames settles the intents of one kind and removes the names that ended.
+func (c *Controller) sweepNames(ctx context.Context, what string, names repository.Ledger[repository.Name], settle func(context.Context, repository.Name, bool) error) error {
+	var left []error
+	err := each(ctx, names, func(n repository.Name) error {
+		age := c.now().Sub(n.Created)
+		if n.Ended && age < c.grace {
+			return nil
+		}
+		release, err := c.lock(what+" name", n.Name, "the sweep")
+		if err != nil {
+			return nil // somebody is at work on it
+		}
+		defer release()
+		if n.Ended {
+			err = removed(names.Remove(ctx, n.Name))
+		} else {
+			err = settle(ctx, n, age >= c.intentTimeout)
+		}
+		left = append(left, fault.Wrap(err, "sweep "+what+" name", n.Name))
+		return ctx.Err()
+	})
+	return errors.Join(append(left, err)...)
+}
+
+// settle finishes an undo that was left, and undoes a creation that is stale.
+func (k kind[R]) settle(ctx context.Context, n repository.Name, stale bool) error {
+	record, err := k.records.Latest(ctx, n.ID)
+	if fault.Is(err, fault.NotFound) && stale {
+		_, _, err := k.abandon(ctx, n)
+		return err
+	}
+	if err == nil && k.facts(record.Value).state == repository.Ended {
+		return k.finishUndo(ctx, n)
+	}
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// sweepRecords finishes the deletions of one kind and removes the records that
+// ended.
+func sweepRecords[R any](ctx context.Context, c *Controller, k kind[R]) error {
+	var left []error
+	err := each(ctx, k.records, func(record R) error {
+		f := k.facts(record)
+		if f.state == repository.Ready || f.state == repository.Ended && c.now().Sub(f.changed) < c.grace {
+			return nil
+		}
+		release, err := c.lock(k.what, f.id, "the sweep")
+		if err != nil {
+			return nil // somebody is at work on it
+		}
+		defer release()
+		if f.state == repository.Deleting {
+			err = k.finishDelete(ctx, record)
+		} else {
+			err = k.remove(ctx, f)
+		}
+		left = append(left, fault.Wrap(err, "sweep "+k.what, f.id))
+		return ctx.Err()
+	})
+	return errors.Join(append(left, err)...)
+}
+
+// remove removes an Ended record, unless its name still stands for it: then its
+// undo is not finished, and the record must go on saying so.
+func (k kind[R]) remove(ctx context.Context, f facts) error {
+	if f.name != "" {
+		name, err := k.names.Latest(ctx, f.name)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return err
+		}
+		if err == nil && name.Value.ID == f.id && !name.Value.Ended {
+			return nil
+		}
+	}
+	return removed(k.records.Remove(ctx, f.id))
+}
+
+// removed passes over a removal that lost against a writer: the next sweep looks
+// again.
+func removed(err error) error {
+	if fault.Is(err, fault.Busy) || fault.Is(err, fault.Precondition) {
+		return nil
+	}
+	return err
+}
+
+// sweepTombstones executes those that were left for nodes that are back. A
+// tombstone can be written just when its node returns, behind its back.
+func (c *Controller) sweepTombstones(ctx context.Context) error {
+	var left []error
+	err := each(ctx, c.repository.Nodes, func(n repository.Node) error {
+		if n.Retired {
+			return nil
+		}
+		buried, err := c.repository.Buried(ctx, n.ID)
+		if err != nil {
+			left = append(left, err)
+		}
+		for _, t := range buried {
+			if err := c.execute(ctx, n, t); err != nil {
+				left = append(left, fmt.Errorf("tombstone on node %q: %w", n.ID, err))
+			}
+		}
+		return ctx.Err()
+	})
+	return errors.Join(append(left, err)...)
+}
+
+func (c *Controller) execute(ctx context.Context, n repository.Node, t repository.Tombstone) error {
+	for _, name := range n.Backends {
+		if err := c.eraseAt(ctx, n, name, t); err != nil {
+			return err
+		}
+	}
+	return c.repository.Exhume(ctx, t)
+}
