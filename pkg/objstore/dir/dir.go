@@ -165,8 +165,10 @@ func (s *Store) probe() error {
 		return trouble(err)
 	}
 	defer staging.unlink(name)
-	if err := staging.link(from, name); !errors.Is(err, os.ErrExist) {
-		return fault.New(fault.Unsupported, "its filesystem must refuse a name that exists with EEXIST: got error %v", err)
+	if err := staging.link(from, name); err == nil {
+		return fault.New(fault.Unsupported, "its filesystem must refuse a second link of one name")
+	} else if !errors.Is(err, os.ErrExist) {
+		return trouble(err)
 	}
 	return s.probeFolder(staging)
 }
