@@ -55,21 +55,19 @@ var attributes = map[string]struct{ set, clear uint64 }{
 // The options of each filesystem that are let through, besides those that every
 // filesystem has. What is missing here on purpose: options that name other
 // devices or files (device=, logdev=, journal_path=), that mount another part of
-// the volume than its root (subvol=), that let a damaged volume stop the machine
+// the volume than its root (subvol=), that not every kernel has (quotas), that let a damaged volume stop the machine
 // (errors=panic), and that break what a flush promises (nobarrier).
 var (
 	everyOption = words("sync async dirsync lazytime nolazytime context= fscontext= defcontext= rootcontext=")
 	fsOptions   = map[volume.Filesystem][]string{
-		volume.Ext4: words(`acl noacl user_xattr nouser_xattr auto_da_alloc noauto_da_alloc bsddf minixdf
+		volume.Ext4: words(`acl user_xattr auto_da_alloc noauto_da_alloc bsddf minixdf
 			block_validity noblock_validity commit= data= data_err= delalloc nodelalloc dioread_lock
 			dioread_nolock discard nodiscard errors= grpid nogrpid bsdgroups sysvgroups init_itable
 			init_itable= noinit_itable inode_readahead_blks= journal_checksum journal_ioprio=
-			max_batch_time= min_batch_time= max_dir_size_kb= mb_optimize_scan= quota noquota usrquota
-			grpquota prjquota resgid= resuid= stripe=`),
+			max_batch_time= min_batch_time= max_dir_size_kb= mb_optimize_scan= resgid= resuid= stripe=`),
 		volume.XFS: words(`allocsize= discard nodiscard filestreams grpid nogrpid bsdgroups sysvgroups ikeep
-			noikeep inode32 inode64 largeio nolargeio logbsize= logbufs= noalign nouuid noquota quota
-			usrquota uquota uqnoenforce qnoenforce grpquota gquota gqnoenforce prjquota pquota pqnoenforce
-			sunit= swidth= swalloc wsync`),
+			noikeep inode32 inode64 largeio nolargeio logbsize= logbufs= noalign nouuid sunit= swidth= swalloc
+			wsync`),
 		volume.Btrfs: words(`acl noacl autodefrag noautodefrag commit= compress compress= compress-force
 			compress-force= datacow nodatacow datasum nodatasum discard discard= nodiscard flushoncommit
 			noflushoncommit max_inline= metadata_ratio= ssd nossd ssd_spread nossd_spread space_cache=

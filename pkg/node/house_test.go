@@ -71,7 +71,7 @@ func (h *house) unmountEverything() {
 func (h *house) staging(id volume.ID) string {
 	h.Helper()
 	path := filepath.Join(h.kubelet, "staging", string(id))
-	if err := os.MkdirAll(path, 0o750); err != nil {
+	if err := os.Mkdir(path, 0o750); err != nil && !os.IsExist(err) {
 		h.Fatal(err)
 	}
 	return path
@@ -121,6 +121,14 @@ func (h *house) read(path string) string {
 	body, err := os.ReadFile(path)
 	h.must(err)
 	return string(body)
+}
+
+// total is the size of the filesystem at a path.
+func (h *house) total(id volume.ID, path string) int64 {
+	h.Helper()
+	usage, err := h.node.Stats(h.Context(), id, path)
+	h.must(err)
+	return usage.Bytes.Total
 }
 
 func (h *house) mountsBelow() []string {

@@ -36,7 +36,7 @@ const maxPathBytes = unix.PathMax - 1
 // relative validates a path by its spelling and returns what lies below the
 // tree. field names it in the error, which is Invalid.
 func (t tree) relative(field, path string) (string, error) {
-	clipped := path[:min(len(path), 200)]
+	clipped := clip(path)
 	switch {
 	case path == "":
 		return "", fault.New(fault.Invalid, "%s: empty: want an absolute path below %s", field, t.dir)
@@ -83,10 +83,13 @@ func (t tree) find(field, path string) (*place, error) {
 	p := &place{field: field, parent: parent, name: filepath.Base(below)}
 	if err := p.look(); err != nil {
 		p.Close()
-		return nil, fault.Wrap(err, field, path)
+		return nil, err
 	}
 	return p, nil
 }
+
+// clip is what of a path a message holds.
+func clip(path string) string { return path[:min(len(path), 200)] }
 
 // openBelow opens a path below a directory for looking up only, refusing every
 // symbolic link.
@@ -102,6 +105,7 @@ func openBelow(dir *os.File, path string, flags uint64) (*os.File, error) {
 }
 
 func walkFault(field, path string, err error) error {
+	path = clip(path)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return fault.New(fault.NotFound, "%s: %q: its parent directory does not exist", field, path)
@@ -129,12 +133,12 @@ func (p *place) look() error {
 		p.mode = st.Mode
 	case errors.Is(err, unix.ENOENT):
 	case errors.Is(err, unix.ENAMETOOLONG):
-		return fault.New(fault.Invalid, "the last element is too long: want at most 255 bytes")
+		return fault.New(fault.Invalid, "%s: %q: the last element is too long: want at most 255 bytes", p.field, clip(p.real))
 	default:
 		p.stale = err
 	}
 	if p.is(unix.S_IFLNK) {
-		return fault.New(fault.Invalid, "it is a symbolic link: want a path without any")
+		return fault.New(fault.Invalid, "%s: %q: is a symbolic link: want a path without any", p.field, clip(p.real))
 	}
 	return nil
 }
@@ -168,7 +172,7 @@ func (p *place) make(directory bool) error {
 		return fault.New(fault.Internal, "%s: create %s: %w", p.field, p.real, err)
 	}
 	if err := p.look(); err != nil {
-		return fault.Wrap(err, p.field, p.real)
+		return err
 	}
 	if directory != p.is(unix.S_IFDIR) {
 		return fault.New(fault.Precondition, "%s: %s is in the way: want a directory for a filesystem, a file for a block volume", p.field, p.real)
