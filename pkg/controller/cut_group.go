@@ -2,10 +2,12 @@ package controller
 
 import (
 	"context"
-	"crypto/rand"
+	"maps"
 	"slices"
 	"sync"
 	"time"
+
+	"k8s.io/klog/v2"
 
 	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/crashpoint"
@@ -37,7 +39,7 @@ func (c *Controller) cutGroup(ctx context.Context, n repository.Name, volumes []
 	if err != nil {
 		return nil, err
 	}
-	pause := backend.PauseID("p-" + rand.Text())
+	pause := backend.PauseID(n.ID) // of this attempt alone
 	cuts, err := c.cutPaused(ctx, n, engines, pause, volumes, r)
 	crashpoint.Here("controller: group members cut")
 	if resumed := resume(ctx, engines, pause); err == nil {
@@ -97,6 +99,21 @@ func resume(ctx context.Context, engines []paused, pause backend.PauseID) error 
 		return fault.New(fault.Transient, "the pause lapsed before everything was cut: try again: %w", err)
 	}
 	return err
+}
+
+// release ends a pause that an attempt may have left, so that writers need not
+// wait for it to lapse. The attempt can't take that for its own resumption: it
+// was undone before.
+func (c *Controller) release(ctx context.Context, n repository.Name) {
+	for _, node := range slices.Compact(slices.Sorted(maps.Values(n.MemberNodes))) {
+		b, err := c.engine(ctx, node, n.Backend)
+		if err == nil {
+			err = b.Resume(ctx, backend.PauseID(n.ID))
+		}
+		if err != nil {
+			klog.FromContext(ctx).V(4).Info("Pause is left to lapse", "node", node, "groupSnapshot", n.ID, "err", err)
+		}
+	}
 }
 
 // all calls f for every item at once and waits. Of several errors it returns the

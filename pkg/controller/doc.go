@@ -45,7 +45,7 @@
 // Snapshots are made in the same way. A group snapshot's intent holds the ids of
 // all its members. Its cuts are good only for the process that saw every engine
 // confirm its pause, so a retry never takes them over: it undoes that attempt,
-// with all its members, and makes new ones. Member records are created before
+// with all its members, ends its pause, and makes new ones. Member records are created before
 // the group's, whose revision 1 commits them all; a member whose group is not
 // Ready is shown to nobody.
 //

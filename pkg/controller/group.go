@@ -32,6 +32,7 @@ func (c *Controller) groupKind() kind[repository.Group] {
 
 // undoMembers takes back the members of a group snapshot that was not completed.
 func (c *Controller) undoMembers(ctx context.Context, n repository.Name) error {
+	c.release(ctx, n)
 	for source, id := range n.Request.Members {
 		member := repository.Name{ID: string(id), Node: n.MemberNodes[source], Backend: n.Backend}
 		if err := c.undoMember(ctx, member); err != nil {
