@@ -16,13 +16,17 @@ type Device struct {
 	SizeBytes int64
 	ReadOnly  bool
 	Discard   bool
+	// DirectIO reports that reads and writes pass the page cache by.
+	DirectIO bool
 }
 
 // Attacher gives devices to backing paths.
 type Attacher interface {
 	// Attach gives a device to a backing path: 512-byte logical sectors, direct
-	// I/O. One that it has already is returned as it is. Exhausted if there is
-	// no free device.
+	// I/O. One that it has already is returned, with discards switched off if
+	// that is asked for; InUse if it differs otherwise. Exhausted if there is no
+	// free device.
+	// NotFound if the backing path does not exist.
 	Attach(ctx context.Context, backing string, o Options) (Device, error)
 	// Find returns the devices of all backing paths that lie under a directory,
 	// by backing path. A backing file that was unlinked is not among them.
