@@ -213,8 +213,8 @@ func (s *Store) sweep() error {
 // filesystem's state, and may change; the message says what to look at.
 func trouble(err error) error {
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
 	case errors.Is(err, syscall.EROFS):
 		return fault.New(fault.Transient, "the store's filesystem is mounted read-only: want it writable: %w", err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

@@ -27,6 +27,16 @@
 // gets ENOENT from link(2), since it links into the folder that it opened and not
 // into a path, and starts over.
 //
+// # Replacing and listing
+//
+// A rename that replaces a file takes its entry out of the folder and puts
+// another one in. Somebody who reads the folder meanwhile can meet neither, on
+// btrfs for certain, and an object would be missing from a listing that was there
+// all along. So Put renames under the folder's lock (flock, exclusive), and List
+// reads the folder under the same lock, shared. Each holds it for as long as its
+// own system calls take; nothing waits for a disk under it, and it goes with its
+// process. Creations and deletions take no lock: a listing may miss those.
+//
 // # What this package does not do
 //
 // It does not verify content: records carry their own checksums. It does not

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/objstore"
 )
@@ -26,7 +28,7 @@ func (s *Store) list(ctx context.Context, o objstore.ListOptions) (page objstore
 	}
 	from := o.Prefix[:strings.LastIndex(o.Prefix, "/")+1]
 	last := ""
-	for e, err := range s.walk(from, o) {
+	for e, err := range s.walk(ctx, from, o) {
 		if err == nil {
 			err = ctx.Err()
 		}
@@ -53,15 +55,15 @@ func (s *Store) list(ctx context.Context, o objstore.ListOptions) (page objstore
 // walk yields the entries of a listing under a folder's prefix, in order: objects,
 // and common prefixes as objects whose key ends with the delimiter. An error is
 // the last that it yields.
-func (s *Store) walk(prefix string, o objstore.ListOptions) iter.Seq2[objstore.Object, error] {
+func (s *Store) walk(ctx context.Context, prefix string, o objstore.ListOptions) iter.Seq2[objstore.Object, error] {
 	return func(yield func(objstore.Object, error) bool) {
-		children, err := s.children(prefix)
+		children, err := s.children(ctx, prefix)
 		if err != nil {
 			yield(objstore.Object{}, err)
 			return
 		}
 		for _, key := range children {
-			if strings.HasPrefix(key, o.Prefix) && !s.visit(key, o, yield) {
+			if strings.HasPrefix(key, o.Prefix) && !s.visit(ctx, key, o, yield) {
 				return
 			}
 		}
@@ -70,14 +72,14 @@ func (s *Store) walk(prefix string, o objstore.ListOptions) iter.Seq2[objstore.O
 
 // visit yields what a child of a folder contributes to a listing, and reports
 // whether to go on.
-func (s *Store) visit(key string, o objstore.ListOptions, yield func(objstore.Object, error) bool) bool {
+func (s *Store) visit(ctx context.Context, key string, o objstore.ListOptions, yield func(objstore.Object, error) bool) bool {
 	isFolder := strings.HasSuffix(key, "/")
 	switch {
 	case isFolder && o.Delimiter == "":
 		if key < o.After && !strings.HasPrefix(o.After, key) {
 			return true // all in it comes before After
 		}
-		for e, err := range s.walk(key, o) {
+		for e, err := range s.walk(ctx, key, o) {
 			if !yield(e, err) || err != nil {
 				return false
 			}
@@ -86,7 +88,7 @@ func (s *Store) visit(key string, o objstore.ListOptions, yield func(objstore.Ob
 	case key <= o.After:
 		return true
 	case isFolder:
-		return !s.holdsAny(key) || yield(objstore.Object{Key: key}, nil)
+		return !s.holdsAny(ctx, key) || yield(objstore.Object{Key: key}, nil)
 	}
 	info, err := os.Lstat(s.path(key))
 	if isAbsent(err) {
@@ -101,8 +103,8 @@ func (s *Store) visit(key string, o objstore.ListOptions, yield func(objstore.Ob
 
 // holdsAny reports whether there is an object under a folder's prefix. One that
 // cannot be read holds something for all that is known.
-func (s *Store) holdsAny(prefix string) bool {
-	for range s.walk(prefix, objstore.ListOptions{Prefix: prefix}) {
+func (s *Store) holdsAny(ctx context.Context, prefix string) bool {
+	for range s.walk(ctx, prefix, objstore.ListOptions{Prefix: prefix}) {
 		return true
 	}
 	return false
@@ -111,13 +113,13 @@ func (s *Store) holdsAny(prefix string) bool {
 // children returns the keys in a folder, folders with a slash at the end, in
 // ascending order: that of the keys to be listed, since a folder sorts by its
 // name and the slash. What is not named like a key is not the store's.
-func (s *Store) children(prefix string) ([]string, error) {
-	entries, err := os.ReadDir(s.path(prefix))
+func (s *Store) children(ctx context.Context, prefix string) ([]string, error) {
+	entries, err := s.entries(ctx, prefix)
 	if isAbsent(err) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, trouble(err)
+		return nil, err
 	}
 	var keys []string
 	for _, entry := range entries {
@@ -132,4 +134,18 @@ func (s *Store) children(prefix string) ([]string, error) {
 	}
 	slices.Sort(keys)
 	return keys, nil
+}
+
+// entries reads a folder while nothing in it is replaced.
+func (s *Store) entries(ctx context.Context, prefix string) ([]os.DirEntry, error) {
+	f, err := s.sys.enter(s.path(prefix))
+	if err != nil {
+		return nil, trouble(err)
+	}
+	defer f.Close()
+	if err := f.lock(ctx, unix.LOCK_SH); err != nil {
+		return nil, trouble(err)
+	}
+	entries, err := f.names()
+	return entries, trouble(err)
 }

@@ -1,8 +1,12 @@
 package dir
 
 import (
+	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +35,11 @@ type folder interface {
 	// settle says that it is.
 	settled() (bool, error)
 	settle() error
+	// lock keeps replacements and readings of the folder apart, see package doc.
+	lock(ctx context.Context, how int) error
+	unlock()
+	// names reads the folder.
+	names() ([]os.DirEntry, error)
 	mkdir(name string) error
 	rmdir(name string) error
 	link(from, name string) error
@@ -42,6 +51,10 @@ type folder interface {
 
 // unsettled marks a new folder until its name is durable.
 const unsettled = unix.S_ISVTX
+
+// lockPause is the time between two tries for a folder's lock, which is held for
+// one system call or for one reading of the folder.
+const lockPause = time.Millisecond
 
 type kernel struct{}
 
@@ -70,6 +83,15 @@ func (f openFolder) fault(op, name string, err error) error {
 	return &os.PathError{Op: op, Path: filepath.Join(f.Name(), name), Err: err}
 }
 
+// names returns what the folder holds now. Without the rewinding it could be
+// what it held when it was opened, before it was locked.
+func (f openFolder) names() ([]os.DirEntry, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return f.ReadDir(-1)
+}
+
 func (f openFolder) settled() (bool, error) {
 	var stat unix.Stat_t
 	err := unix.Fstat(f.fd(), &stat)
@@ -79,6 +101,24 @@ func (f openFolder) settled() (bool, error) {
 func (f openFolder) settle() error {
 	return f.fault("chmod", "", unix.Fchmod(f.fd(), 0o700))
 }
+
+// lock takes the folder's lock, unix.LOCK_SH or unix.LOCK_EX, within ctx. Its
+// process lets go of it by unlock, by Close, or by dying.
+func (f openFolder) lock(ctx context.Context, how int) error {
+	for {
+		err := unix.Flock(f.fd(), how|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return f.fault("flock", "", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lockPause):
+		}
+	}
+}
+
+func (f openFolder) unlock() { _ = unix.Flock(f.fd(), unix.LOCK_UN) }
 
 func (f openFolder) mkdir(name string) error {
 	return f.fault("mkdir", name, unix.Mkdirat(f.fd(), name, 0o700|unsettled))

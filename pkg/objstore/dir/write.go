@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/holkas-io/holkas/pkg/crashpoint"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/objstore"
@@ -21,7 +23,14 @@ func (s *Store) Create(ctx context.Context, key string, body []byte) error {
 
 // Put stores an object, replacing one that is there.
 func (s *Store) Put(ctx context.Context, key string, body []byte) error {
-	return fault.Wrap(s.store(ctx, key, body, folder.rename), "put", key)
+	replace := func(f folder, from, name string) error {
+		if err := f.lock(ctx, unix.LOCK_EX); err != nil {
+			return err
+		}
+		defer f.unlock()
+		return f.rename(from, name)
+	}
+	return fault.Wrap(s.store(ctx, key, body, replace), "put", key)
 }
 
 // store writes the body to a temporary file and gives that its name.
