@@ -1,0 +1,3 @@
+// Package durable changes files so that a power loss leaves the old state or
+// the new one: what a function did is on the disk when it returns.
+package durable
