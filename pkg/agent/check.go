@@ -1,0 +1,192 @@
+package agent
+
+import (
+	"errors"
+	"regexp"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/holkas-io/holkas/pkg/agent/agentpb"
+	"github.com/holkas-io/holkas/pkg/backend"
+	"github.com/holkas-io/holkas/pkg/fault"
+	"github.com/holkas-io/holkas/pkg/volume"
+)
+
+// check reads the fields of one message and gathers what is wrong with them. The
+// server reads requests with it, the client replies.
+type check struct {
+	faults  []error
+	missing error // an id that names nothing
+}
+
+// err returns what was wrong: all that is Invalid, or else NotFound for an id
+// that Holkas cannot have made.
+func (c *check) err() error {
+	if len(c.faults) > 0 {
+		return fault.As(fault.Invalid, errors.Join(c.faults...))
+	}
+	return c.missing
+}
+
+func (c *check) say(format string, args ...any) {
+	c.faults = append(c.faults, fault.New(fault.Invalid, format, args...))
+}
+
+// that reports a field that does not hold.
+func (c *check) that(ok bool, field string, value any, want string) {
+	if ok {
+		return
+	}
+	if s, isString := value.(string); isString {
+		c.say("%s: %q: want %s", field, clip(s), want)
+		return
+	}
+	c.say("%s: %v: want %s", field, value, want)
+}
+
+var (
+	word  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	token = regexp.MustCompile(`^[-A-Za-z0-9_.]{1,64}$`)
+)
+
+// volume and snapshot read the id of something that exists, or does not.
+func (c *check) volume(field, s string) volume.ID {
+	id, err := volume.ParseID(s)
+	c.named(field, s, err)
+	return id
+}
+
+func (c *check) snapshot(field, s string) volume.SnapshotID {
+	id, err := volume.ParseSnapshotID(s)
+	c.named(field, s, err)
+	return id
+}
+
+func (c *check) named(field, s string, err error) {
+	switch {
+	case s == "":
+		c.say("%s: empty: want an id", field)
+	case err != nil && c.missing == nil:
+		c.missing = fault.Wrap(err, field, "")
+	}
+}
+
+// newID reads the id of what is to be made.
+func (c *check) newID(err error) {
+	if err != nil {
+		c.say("id: %w", err)
+	}
+}
+
+func (c *check) pause(field, s string) backend.PauseID {
+	c.that(token.MatchString(s), field, s, "1 to 64 letters, digits, '-', '_' and '.'")
+	return backend.PauseID(s)
+}
+
+func (c *check) size(field string, n, least int64) int64 {
+	c.that(n >= least && n%volume.SizeUnit == 0, field, n, "a multiple of 4096, and no less than the least size")
+	return n
+}
+
+func (c *check) provisioning(field, s string) volume.Provisioning {
+	p := volume.Provisioning(s)
+	c.that(p == volume.Thick || p == volume.Thin, field, s, `"thick" or "thin"`)
+	return p
+}
+
+func (c *check) consistency(field, s string) volume.Consistency {
+	v := volume.Consistency(s)
+	c.that(v == volume.FilesystemConsistent || v == volume.CrashConsistent, field, s, `"filesystem" or "crash"`)
+	return v
+}
+
+// duration reads a duration from zero to most; absent is zero.
+func (c *check) duration(field string, d *durationpb.Duration, most time.Duration) time.Duration {
+	if d == nil {
+		return 0
+	}
+	if err := d.CheckValid(); err != nil {
+		c.say("%s: %w", field, err)
+		return 0
+	}
+	v := d.AsDuration()
+	c.that(v >= 0 && v <= most, field, v, "0 to "+most.String())
+	return v
+}
+
+func (c *check) time(field string, t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	if err := t.CheckValid(); err != nil {
+		c.say("%s: %w", field, err)
+	}
+	return t.AsTime()
+}
+
+func (c *check) class(p *agentpb.Class) volume.Class {
+	class := volume.Class{
+		Backend:          p.GetBackend(),
+		Provisioning:     volume.Provisioning(p.GetProvisioning()),
+		Pool:             p.GetPool(),
+		PoolType:         volume.PoolType(p.GetPoolType()),
+		MaxSnapshotPause: c.duration("class.max_snapshot_pause", p.GetMaxSnapshotPause(), maxPause),
+	}
+	c.that(class.Backend == "" || word.MatchString(class.Backend), "class.backend", class.Backend, "the name of a backend")
+	if class.Provisioning != "" {
+		c.provisioning("class.provisioning", p.GetProvisioning())
+	}
+	if class.Pool != "" {
+		if _, err := volume.ParsePoolName(class.Pool); err != nil {
+			c.say("class.pool: %w", err)
+		}
+	}
+	c.poolType("class.pool_type", p.GetPoolType())
+	return class
+}
+
+// maxPause is the longest maxSnapshotPause that a class can have.
+const maxPause = time.Hour
+
+func (c *check) poolType(field, s string) volume.PoolType {
+	switch t := volume.PoolType(s); t {
+	case volume.AnyPool, volume.XFSPool, volume.BtrfsPool:
+		return t
+	}
+	c.that(false, field, s, `"xfs", "btrfs" or nothing`)
+	return ""
+}
+
+func (c *check) source(p *agentpb.Source) (s backend.Source) {
+	if p.GetSnapshot() != "" {
+		s.Snapshot = c.snapshot("source.snapshot", p.GetSnapshot())
+	}
+	if p.GetVolume() != "" {
+		s.Volume = c.volume("source.volume", p.GetVolume())
+	}
+	if s.Snapshot != "" && s.Volume != "" {
+		c.say("source: snapshot %s and volume %s: want one of the two", clip(p.GetSnapshot()), clip(p.GetVolume()))
+	}
+	return s
+}
+
+func (c *check) filesystem(p *agentpb.Filesystem) backend.Filesystem {
+	f := backend.Filesystem{Type: volume.Filesystem(p.GetType()), State: backend.FormatState(p.GetState())}
+	switch f.Type {
+	case volume.NoFilesystem, volume.Ext4, volume.XFS, volume.Btrfs:
+	default:
+		c.that(false, "filesystem.type", p.GetType(), `"ext4", "xfs", "btrfs" or nothing`)
+	}
+	switch f.State {
+	case backend.NeverFormatted:
+	case backend.Formatting, backend.Formatted, backend.Cloned:
+		if f.Type == volume.NoFilesystem {
+			c.say("filesystem.type: empty with state %q: want a type", f.State)
+		}
+	default:
+		c.that(false, "filesystem.state", p.GetState(), `"formatting", "formatted", "cloned" or nothing`)
+	}
+	return f
+}
