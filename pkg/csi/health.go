@@ -1,11 +1,66 @@
 package csi
 
 import (
+	"context"
+
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/holkas-io/holkas/pkg/backend"
+	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
+
+// ControllerGetVolumeHealth says what is wrong with a volume.
+func (s *ControllerServer) ControllerGetVolumeHealth(ctx context.Context, r *csi.ControllerGetVolumeHealthRequest) (*csi.ControllerGetVolumeHealthResponse, error) {
+	id, err := volumeOf(r.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	health, err := s.service.VolumeHealth(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &csi.ControllerGetVolumeHealthResponse{VolumeHealth: volumeHealth(id, health.Health)}, nil
+}
+
+// healthPage bounds how many volumes one call of ControllerListVolumeHealth
+// looks at, since each is asked of its node.
+const healthPage = 128
+
+// ControllerListVolumeHealth lists the volumes with which something is wrong. It
+// looks at a page of volumes, so there may be few entries, or none, before the
+// end.
+func (s *ControllerServer) ControllerListVolumeHealth(ctx context.Context, r *csi.ControllerListVolumeHealthRequest) (*csi.ControllerListVolumeHealthResponse, error) {
+	most, err := entries(r.GetMaxEntries())
+	if err != nil {
+		return nil, err
+	}
+	after, err := following(r.GetStartingToken(), volume.ParseID)
+	if err != nil {
+		return nil, err
+	}
+	if most == 0 || most > healthPage {
+		most = healthPage
+	}
+	page, next, err := s.service.Volumes(ctx, after, most)
+	if err != nil {
+		return nil, err
+	}
+	reply := &csi.ControllerListVolumeHealthResponse{NextToken: string(next)}
+	for _, v := range page {
+		health, err := s.service.VolumeHealth(ctx, v.ID)
+		if fault.Is(err, fault.NotFound) { // deleted meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(health.Health) > 0 {
+			reply.Entries = append(reply.Entries, volumeHealth(v.ID, health.Health))
+		}
+	}
+	return reply, nil
+}
 
 // volumeHealth translates what is wrong with a volume.
 func volumeHealth(id volume.ID, health []backend.Health) *csi.VolumeHealth {

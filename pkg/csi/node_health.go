@@ -6,7 +6,6 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/holkas-io/holkas/pkg/backend"
-	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/node"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
@@ -68,19 +67,6 @@ func storageSeverity(s backend.Severity) csi.StorageHealthErrorType {
 		return csi.StorageHealthErrorType_STORAGE_DEGRADED
 	}
 	return csi.StorageHealthErrorType_STORAGE_UNREACHABLE
-}
-
-// field is a field of a request with its value.
-type field struct{ name, value string }
-
-// required reports every field that is empty, as Invalid.
-func required(fields ...field) error {
-	for _, f := range fields {
-		if f.value == "" {
-			return fault.New(fault.Invalid, "%s: empty: want a value", f.name)
-		}
-	}
-	return nil
 }
 
 // volumeAt checks that an id and a path are given, and reads the id.

@@ -8,13 +8,12 @@ import (
 	"time"
 
 	"github.com/kubernetes-csi/csi-lib-utils/protosanitizer"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"k8s.io/klog/v2"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/holkas-io/holkas/pkg/fault"
 )
@@ -146,9 +145,6 @@ func (s stripped) String() string {
 	}
 	return ""
 }
-
-// MarshalLog renders it for loggers that would look inside.
-func (s stripped) MarshalLog() any { return s.String() }
 
 // clipBytes bounds what of a request is logged or repeated in a message.
 const clipBytes = 4096

@@ -114,16 +114,29 @@ func run(ctx context.Context, server *grpc.Server, l *socket, o ServeOptions) er
 	case <-ctx.Done():
 	}
 	l.remove()
+	drain(ctx, server, o)
+	return fault.As(fault.Internal, <-ended)
+}
+
+// cancelTimeout is how long calls that were canceled may take to notice it. One
+// that never does ends with the process.
+const cancelTimeout = 2 * time.Second
+
+// drain lets running calls finish, and cancels those that take too long.
+func drain(ctx context.Context, server *grpc.Server, o ServeOptions) {
 	drained := make(chan struct{})
 	go func() { server.GracefulStop(); close(drained) }()
-	timer := time.NewTimer(o.DrainTimeout)
-	defer timer.Stop()
 	select {
 	case <-drained:
-	case <-timer.C:
-		klog.FromContext(ctx).V(0).Info("Calls did not finish in time, canceling them", "endpoint", o.Endpoint, "drainTimeout", o.DrainTimeout)
-		server.Stop()
-		<-drained
+		return
+	case <-time.After(o.DrainTimeout):
 	}
-	return fault.As(fault.Internal, <-ended)
+	logger := klog.FromContext(ctx)
+	logger.V(0).Info("Calls did not finish in time, canceling them", "endpoint", o.Endpoint, "drainTimeout", o.DrainTimeout)
+	server.Stop()
+	select {
+	case <-drained:
+	case <-time.After(cancelTimeout):
+		logger.Error(nil, "Calls run on after they were canceled", "endpoint", o.Endpoint)
+	}
 }

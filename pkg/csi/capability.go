@@ -1,0 +1,92 @@
+package csi
+
+import (
+	"fmt"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/holkas-io/holkas/pkg/fault"
+	"github.com/holkas-io/holkas/pkg/node"
+	"github.com/holkas-io/holkas/pkg/volume"
+)
+
+// demands are what the capabilities of a request ask of a volume together.
+type demands struct {
+	// minimumBytes is the least size that its filesystem can have.
+	minimumBytes int64
+	// unsupported says what a local volume cannot have of it, as Invalid.
+	unsupported error
+}
+
+// demandsOf reads volume capabilities. Invalid if there are none, or if one lacks
+// what it must have.
+func demandsOf(all []*csi.VolumeCapability) (demands, error) {
+	var d demands
+	if len(all) == 0 {
+		return d, fault.New(fault.Invalid, "volume_capabilities: none: want one or more")
+	}
+	var first node.Use
+	for i, c := range all {
+		at := fmt.Sprintf("volume_capabilities[%d]", i)
+		if err := complete(c); err != nil {
+			return d, fault.Wrap(err, "", at)
+		}
+		use, err := useOf(c)
+		if i == 0 {
+			first = use
+		}
+		if err == nil {
+			err = together(first, use)
+		}
+		if err != nil && d.unsupported == nil {
+			d.unsupported = fault.As(fault.Invalid, fault.Wrap(err, "", at))
+		}
+		if use.Filesystem != volume.NoFilesystem {
+			first.Filesystem = use.Filesystem
+		}
+		d.minimumBytes = max(d.minimumBytes, minimumBytes(use))
+	}
+	return d, nil
+}
+
+// complete sees that a capability has what the specification requires of it.
+func complete(c *csi.VolumeCapability) error {
+	if c.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_UNKNOWN {
+		return fault.New(fault.Invalid, "access_mode: none: want a SINGLE_NODE mode")
+	}
+	if c.GetAccessType() == nil {
+		return fault.New(fault.Invalid, "access_type: none: want block or mount")
+	}
+	return nil
+}
+
+// together reports why one volume cannot be used in both ways.
+func together(a, b node.Use) error {
+	switch {
+	case a.Block != b.Block:
+		return fault.New(fault.Invalid, "access_type: both block and mount are asked for: want one of them for one volume")
+	case a.Filesystem != b.Filesystem && a.Filesystem != volume.NoFilesystem && b.Filesystem != volume.NoFilesystem:
+		return fault.New(fault.Invalid, "mount.fs_type: both %s and %s are asked for: want one of them for one volume", a.Filesystem, b.Filesystem)
+	}
+	return nil
+}
+
+// minimumBytes is the least size of a volume for a use. A volume that is mounted
+// with no fs_type gets the default filesystem.
+func minimumBytes(use node.Use) int64 {
+	if use.Block {
+		return volume.MinimumBytes
+	}
+	if use.Filesystem == volume.NoFilesystem {
+		fs, _ := volume.ParseFilesystem("")
+		return fs.MinimumBytes()
+	}
+	return use.Filesystem.MinimumBytes()
+}
+
+// useAt translates the capability of a controller's call on one volume, where
+// what a local volume cannot have is Invalid too.
+func useAt(c *csi.VolumeCapability) (node.Use, error) {
+	use, err := useOf(c)
+	return use, fault.As(fault.Invalid, err)
+}

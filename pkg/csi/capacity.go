@@ -1,0 +1,38 @@
+package csi
+
+import (
+	"context"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/holkas-io/holkas/pkg/volume"
+)
+
+// GetCapacity says how much could be created now, of the class and on the node
+// that are asked for. What a local volume cannot have has no capacity.
+func (s *ControllerServer) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
+	demands := demands{minimumBytes: volume.MinimumBytes}
+	if len(r.GetVolumeCapabilities()) > 0 {
+		var err error
+		if demands, err = demandsOf(r.GetVolumeCapabilities()); err != nil {
+			return nil, err
+		}
+	}
+	class, err := volume.ParseClass(r.GetParameters(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if demands.unsupported != nil {
+		return &csi.GetCapacityResponse{}, nil
+	}
+	capacity, err := s.service.Capacity(ctx, class, placeOf(r.GetAccessibleTopology()))
+	if err != nil {
+		return nil, err
+	}
+	return &csi.GetCapacityResponse{
+		AvailableCapacity: max(capacity.AvailableBytes, 0),
+		MaximumVolumeSize: wrapperspb.Int64(max(capacity.MaximumVolumeBytes, 0)),
+		MinimumVolumeSize: wrapperspb.Int64(demands.minimumBytes),
+	}, nil
+}
