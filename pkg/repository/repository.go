@@ -58,19 +58,30 @@ func Open(ctx context.Context, store objstore.Store, o Options) (*Repository, er
 	if err != nil {
 		return nil, fault.Wrap(err, "open repository", rootKey)
 	}
-	over := func(s State) bool { return s == Ended }
-	name := func(n Name) bool { return n.Ended }
+	r := on(store, now)
+	r.id = id
+	return r, nil
+}
+
+// on lays the ledgers over a store.
+func on(store objstore.Store, now func() time.Time) *Repository {
+	names := func(kind kind, base string) Ledger[Name] {
+		return Ledger[Name]{store, now, layout{kind, base, "/", nameKey}, func(n Name) bool { return n.Ended }}
+	}
 	return &Repository{
-		id:            id,
-		VolumeNames:   Ledger[Name]{store, now, layout{"volume-name", "names/volumes/", "/", nameKey}, name},
-		SnapshotNames: Ledger[Name]{store, now, layout{"snapshot-name", "names/snapshots/", "/", nameKey}, name},
-		GroupNames:    Ledger[Name]{store, now, layout{"group-name", "names/groups/", "/", nameKey}, name},
-		Volumes:       Ledger[Volume]{store, now, layout{"volume", "volumes/", "/records/", idKey(volume.ParseID)}, func(v Volume) bool { return over(v.State) }},
-		Snapshots:     Ledger[Snapshot]{store, now, layout{"snapshot", "snapshots/", "/records/", idKey(volume.ParseSnapshotID)}, func(s Snapshot) bool { return over(s.State) }},
-		Groups:        Ledger[Group]{store, now, layout{"group", "groups/", "/records/", idKey(volume.ParseGroupID)}, func(g Group) bool { return over(g.State) }},
-		Nodes:         Ledger[Node]{store, now, layout{"node", "nodes/", "/", idKey(volume.ParseNodeID)}, func(n Node) bool { return n.Retired }},
-		tombstones:    tombstones{store, now},
-	}, nil
+		VolumeNames:   names("volume-name", "names/volumes/"),
+		SnapshotNames: names("snapshot-name", "names/snapshots/"),
+		GroupNames:    names("group-name", "names/groups/"),
+		Volumes: Ledger[Volume]{store, now, layout{"volume", "volumes/", "/records/", idKey(volume.ParseID)},
+			func(v Volume) bool { return v.State == Ended }},
+		Snapshots: Ledger[Snapshot]{store, now, layout{"snapshot", "snapshots/", "/records/", idKey(volume.ParseSnapshotID)},
+			func(s Snapshot) bool { return s.State == Ended }},
+		Groups: Ledger[Group]{store, now, layout{"group", "groups/", "/records/", idKey(volume.ParseGroupID)},
+			func(g Group) bool { return g.State == Ended }},
+		Nodes: Ledger[Node]{store, now, layout{"node", "nodes/", "/", idKey(volume.ParseNodeID)},
+			func(n Node) bool { return n.Retired }},
+		tombstones: tombstones{store, now},
+	}
 }
 
 // ID returns the repository's id.
