@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	"k8s.io/klog/v2"
 
+	"github.com/holkas-io/holkas/pkg/agent/certs"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
@@ -132,8 +133,8 @@ func authorise(ctx context.Context) error {
 		return fault.New(fault.Transient, "not authorised: no verified certificate")
 	}
 	leaf := info.State.VerifiedChains[0][0]
-	if !named(leaf, ControllerName) && !named(leaf, OperatorName) {
-		return fault.New(fault.Transient, "not authorised: the certificate is for %s: want %s or %s", names(leaf), ControllerName, OperatorName)
+	if !certs.Controller.In(leaf) && !certs.Operator.In(leaf) {
+		return fault.New(fault.Transient, "not authorised: the certificate is for %s: want %s or %s", certs.Names(leaf), certs.Controller, certs.Operator)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/holkas-io/holkas/pkg/agent/agentpb"
+	"github.com/holkas-io/holkas/pkg/agent/certs"
 	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/repository"
@@ -144,8 +145,8 @@ func (s *Server) identities(ctx context.Context, node volume.NodeID, listen []En
 	if err != nil {
 		return nil, err
 	}
-	if leaf := i.last.cert.Leaf; !named(leaf, NodeName(node)) {
-		return nil, fault.New(fault.Invalid, "TLS certificate %s: is for %s: want %s", s.options.TLS.CertFile, names(leaf), NodeName(node))
+	if leaf := i.last.cert.Leaf; !certs.Node(node).In(leaf) {
+		return nil, fault.New(fault.Invalid, "TLS certificate %s: is for %s: want %s", s.options.TLS.CertFile, certs.Names(leaf), certs.Node(node))
 	}
 	return i, nil
 }

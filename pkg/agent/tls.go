@@ -7,19 +7,10 @@ import (
 	"os"
 	"sync"
 
+	"github.com/holkas-io/holkas/pkg/agent/certs"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
-
-// The names of the naming rule, see the package's documentation.
-const (
-	ControllerName = "holkas://agent/controller"
-	OperatorName   = "holkas://agent/operator"
-)
-
-// NodeName is the name of a node's engine. Every character that a node id can
-// have stands for itself in a URI.
-func NodeName(id volume.NodeID) string { return "holkas://agent/node/" + string(id) }
 
 // TLS names PEM files: a certificate (with its intermediates, if any), its key,
 // and the authorities that are believed, one or more. All or none; they are read
@@ -145,32 +136,8 @@ func verifyNode(s tls.ConnectionState, authorities *x509.CertPool, node volume.N
 	}); err != nil {
 		return err
 	}
-	if !named(leaf, NodeName(node)) {
-		return fault.New(fault.Invalid, "the engine's certificate is for %s: want %s", names(leaf), NodeName(node))
+	if !certs.Node(node).In(leaf) {
+		return fault.New(fault.Invalid, "the engine's certificate is for %s: want %s", certs.Names(leaf), certs.Node(node))
 	}
 	return nil
-}
-
-func named(c *x509.Certificate, name string) bool {
-	for _, u := range c.URIs {
-		if u.String() == name {
-			return true
-		}
-	}
-	return false
-}
-
-// names renders what a certificate is for, for messages.
-func names(c *x509.Certificate) string {
-	all := ""
-	for i, u := range c.URIs {
-		if i > 0 {
-			all += ", "
-		}
-		all += u.String()
-	}
-	if all == "" {
-		return "no URI"
-	}
-	return clip(all)
 }
