@@ -112,6 +112,11 @@ func TestWhatIsInTheWay(t *testing.T) {
 	h.must(unix.Mount("tmpfs", h.target("tmpfs"), "tmpfs", 0, ""))
 	h.want(h.unpublish(id, "tmpfs"), fault.Precondition, "tmpfs")
 	h.must(unix.Unmount(h.target("tmpfs"), 0))
+	// The topmost mount counts.
+	h.must(unix.Mount("tmpfs", h.target("other"), "tmpfs", 0, ""))
+	h.want(h.publish(other, "other", Use{}), fault.Exists, "tmpfs")
+	h.want(h.unpublish(other, "other"), fault.Precondition, "tmpfs")
+	h.must(unix.Unmount(h.target("other"), 0))
 	h.must(h.unpublish(other, "other"))
 	h.must(h.unstage(other))
 	h.must(h.unstage(id))

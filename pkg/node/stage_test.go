@@ -282,7 +282,7 @@ func TestDamageIsFoundBeforeMounting(t *testing.T) {
 		}
 		h.must(err)
 		h.must(f.Close())
-		h.want(h.stage(id, Use{}), fault.Corrupt, map[volume.Filesystem]string{volume.Ext4: "e2fsck", volume.XFS: "xfs_repair -n", volume.Btrfs: "btrfs check"}[fs])
+		h.want(h.stage(id, Use{}), fault.Corrupt, map[volume.Filesystem]string{volume.Ext4: "repairing it needs a decision", volume.XFS: "xfs_repair -n", volume.Btrfs: "btrfs check"}[fs])
 		if h.state(id) != backend.Formatted || len(h.mountsBelow()) > 0 {
 			h.Errorf("state %q, mounts %v", h.state(id), h.mountsBelow())
 		}
