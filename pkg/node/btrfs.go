@@ -3,9 +3,7 @@ package node
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
-	"io"
 	"os"
 
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -38,7 +36,7 @@ const (
 )
 
 // btrfsCopies are the offsets of the superblock and of its copies, as far as the
-// device reaches.
+// filesystem reaches: what lies behind it on a larger device is nothing yet.
 var btrfsCopies = []int64{btrfsSuperOffset, 64 << 20, 256 << 30}
 
 func (s btrfsSuper) valid() bool { return string(s[64:72]) == "_BHRfS_M" }
@@ -95,16 +93,19 @@ func newBtrfsIdentity(device string) error {
 	var id [16]byte
 	_, _ = rand.Read(id[:])                        // never fails
 	id[6], id[8] = id[6]&0xf|0x40, id[8]&0x3f|0x80 // a random UUID
+	end := int64(btrfsCopies[0] + btrfsSuperBytes + 1)
 	for _, offset := range btrfsCopies {
-		s := make(btrfsSuper, btrfsSuperBytes)
-		if _, err := f.ReadAt(s, offset); errors.Is(err, io.EOF) {
+		if offset+btrfsSuperBytes >= end { // as the kernel counts
 			break
-		} else if err != nil {
+		}
+		s := make(btrfsSuper, btrfsSuperBytes)
+		if _, err := f.ReadAt(s, offset); err != nil {
 			return fault.As(fault.Internal, err)
 		}
 		if err := s.check(offset); err != nil {
 			return fault.Wrap(err, "new identity for", device)
 		}
+		end = s.deviceBytes()
 		s.identify(id)
 		if _, err := f.WriteAt(s, offset); err != nil {
 			return fault.As(fault.Internal, err)
