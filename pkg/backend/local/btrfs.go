@@ -1,0 +1,129 @@
+package local
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/holkas-io/holkas/pkg/crashpoint"
+	"github.com/holkas-io/holkas/pkg/volume"
+)
+
+// btrfs is a pool on btrfs: each disk is a file without data copy-on-write in a
+// subvolume of its own, and sharing is a snapshot of the subvolume, which takes
+// the same few milliseconds whatever is in it.
+type btrfs struct {
+	root  string
+	speed *speed
+}
+
+func (b btrfs) poolType() volume.PoolType { return volume.BtrfsPool }
+
+func subvolume(dir string) string { return filepath.Join(dir, "data") }
+
+func (b btrfs) disk(dir string) string { return filepath.Join(subvolume(dir), "disk") }
+
+func (b btrfs) create(dir string) error {
+	if err := createSubvolume(subvolume(dir)); err != nil {
+		return err
+	}
+	crashpoint.Here("local: subvolume created")
+	if err := createFile(b.disk(dir)); err != nil {
+		return err
+	}
+	return noCopyOnWrite(b.disk(dir))
+}
+
+func (b btrfs) share(from, to string) error {
+	return snapshotSubvolume(subvolume(from), subvolume(to))
+}
+
+// shareLive does not snapshot the subvolume: while writes are under way, that is
+// not one moment for a file without data copy-on-write. FICLONE is, and holds
+// writers up as it does on XFS.
+func (b btrfs) shareLive(from, to string) error {
+	if err := b.create(to); err != nil {
+		return err
+	}
+	return cloneFile(b.disk(from), b.disk(to))
+}
+
+func (b btrfs) predict(dir string, live bool) (time.Duration, error) {
+	if !live {
+		return 0, nil
+	}
+	return b.speed.predict(b.disk(dir))
+}
+
+func (b btrfs) learn(dir string, live bool, took time.Duration) {
+	if live {
+		b.speed.learn(b.disk(dir), took)
+	}
+}
+
+func (b btrfs) remove(dir string) error {
+	if err := deleteSubvolume(subvolume(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	crashpoint.Here("local: subvolume deleted")
+	return removeAll(dir)
+}
+
+// owed counts what was written before the newest snapshot, not only what is
+// still shared: btrfs copies on the first write after a snapshot, whether or not
+// that exists any more, and keeps the old extent until the last of it is
+// rewritten.
+func (b btrfs) owed(dir string, sizeBytes int64) (int64, error) {
+	return owedByGeneration(b.disk(dir), sizeBytes)
+}
+
+// settle commits, since btrfs counts what it allocates only then, and wakes up
+// what cleans deleted subvolumes away.
+func (b btrfs) settle() error {
+	f, err := os.Open(b.root)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.NewSyscallError("sync of btrfs", ioctl(f, syncAndClean, nil)), f.Close())
+}
+
+// reclaimLimit is how long reclaim waits.
+const reclaimLimit = 2 * time.Second
+
+// reclaim waits for btrfs to take back what deleted subvolumes had, which it does
+// in the background.
+func (b btrfs) reclaim() error {
+	if err := b.settle(); err != nil {
+		return err
+	}
+	f, err := os.Open(b.root)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for deadline := time.Now().Add(reclaimLimit); time.Now().Before(deadline); <-time.After(5 * time.Millisecond) {
+		if cleaning, err := cleaning(f); err != nil || !cleaning {
+			return errors.Join(err, b.settle())
+		}
+	}
+	return nil // what is not back yet is missing in room
+}
+
+// room leaves a 16th of all thick volumes and an 8th of all debts for metadata,
+// which is kept twice, and a tenth of the pool, from 64 MiB to 1 GiB: btrfs takes
+// room for data and for metadata in pieces of that size.
+func (b btrfs) room() (roomFunc, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(b.root, &st); err != nil {
+		return nil, err
+	}
+	free, total := int64(st.Bavail)*st.Bsize, int64(st.Blocks)*st.Bsize
+	reserve := min(max(total/10, 64<<20), 1<<30)
+	return func(thickBytes, owedBytes int64) int64 {
+		return free - reserve - thickBytes/16 - owedBytes/8
+	}, nil
+}

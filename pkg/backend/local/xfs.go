@@ -1,0 +1,97 @@
+package local
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/holkas-io/holkas/pkg/volume"
+)
+
+// xfs is a pool on XFS: disks are files, and sharing is FICLONE, which holds
+// writers up while it copies the list of extents.
+type xfs struct {
+	root  string
+	speed *speed
+}
+
+func (x xfs) poolType() volume.PoolType { return volume.XFSPool }
+
+func (x xfs) disk(dir string) string { return filepath.Join(dir, "disk") }
+
+func (x xfs) create(dir string) error { return createFile(x.disk(dir)) }
+
+func (x xfs) share(from, to string) error { return cloneFile(x.disk(from), x.disk(to)) }
+
+// shareLive is the same: FICLONE locks writers out.
+func (x xfs) shareLive(from, to string) error { return x.share(from, to) }
+
+func (x xfs) predict(dir string, _ bool) (time.Duration, error) {
+	return x.speed.predict(x.disk(dir))
+}
+
+func (x xfs) learn(dir string, _ bool, took time.Duration) { x.speed.learn(x.disk(dir), took) }
+
+func (x xfs) remove(dir string) error { return removeAll(dir) }
+
+// owed counts what is shared and what is a hole: XFS writes everything else in
+// place.
+func (x xfs) owed(dir string, sizeBytes int64) (int64, error) {
+	return owedByExtents(x.disk(dir), sizeBytes)
+}
+
+// settle has nothing to do: XFS counts at once.
+func (x xfs) settle() error { return nil }
+
+// reclaim has nothing to wait for either: statfs pushes what was unlinked.
+func (x xfs) reclaim() error { return nil }
+
+// room leaves a 64th of all thick volumes for the records of extents, which
+// become many when preallocated space is written in random order, a 32nd of all
+// debts for those of copies and of their reference counts, and a 64th of the
+// pool, from 16 MiB to 1 GiB, for folders, logs and what other things there are.
+func (x xfs) room() (roomFunc, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(x.root, &st); err != nil {
+		return nil, err
+	}
+	free, total := int64(st.Bavail)*st.Bsize, int64(st.Blocks)*st.Bsize
+	reserve := min(max(total/64, 16<<20), 1<<30)
+	return func(thickBytes, owedBytes int64) int64 {
+		return free - reserve - thickBytes/64 - owedBytes/32
+	}, nil
+}
+
+func createFile(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// cloneFile makes a file that shares all bytes of another.
+func cloneFile(from, to string) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	target, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	for {
+		err = unix.IoctlFileClone(int(target.Fd()), int(source.Fd()))
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		err = &os.PathError{Op: "clone", Path: from, Err: err}
+	}
+	return errors.Join(err, target.Close())
+}
