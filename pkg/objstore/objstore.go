@@ -2,6 +2,7 @@ package objstore
 
 import (
 	"context"
+	"errors"
 	"regexp"
 
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -13,7 +14,8 @@ import (
 // Deadline: neither changes anything. A Transient, Canceled or Deadline error
 // that comes later from Put, Create or Delete leaves the outcome unknown. Reads
 // see every write that returned before they began, List included. A store that
-// cannot be reached is Transient, never NotFound or an empty page.
+// cannot be reached, or that refuses, is Transient, never NotFound or an empty
+// page.
 type Store interface {
 	// Get returns an object whole. The caller owns the bytes. NotFound.
 	Get(ctx context.Context, key string) ([]byte, error)
@@ -38,6 +40,17 @@ type Store interface {
 	// be in them or not; everything else is in exactly one of them.
 	List(ctx context.Context, o ListOptions) (Page, error)
 }
+
+// Two causes of a Transient error that say when to try again. They are found in
+// it with errors.Is.
+var (
+	// ErrSlowDown means that the store asks for fewer requests.
+	ErrSlowDown = errors.New("the store asks for fewer requests")
+	// ErrRefused means that the store changed nothing, and will refuse again until
+	// somebody mends what the error names: credentials, a policy, the bucket's
+	// name, a clock.
+	ErrRefused = errors.New("the store refuses")
+)
 
 // MaxPage bounds a page of a listing: objects and common prefixes together.
 const MaxPage = 1000
