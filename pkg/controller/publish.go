@@ -13,7 +13,9 @@ import (
 )
 
 // Publish implements Service. It needs no lock: a publication is one revision of
-// the volume's record, and so is everything that it could race with.
+// the volume's record, and so is everything that it could race with. On a node
+// that can have only so many volumes it takes two: the first takes a place, the
+// second confirms it when no more places are taken than there are.
 func (c *Controller) Publish(ctx context.Context, r PublishRequest) (repository.Volume, error) {
 	v, err := c.publish(ctx, r)
 	return v, fault.Wrap(err, "publish volume", string(r.Volume))
@@ -31,39 +33,88 @@ func (c *Controller) publish(ctx context.Context, r PublishRequest) (repository.
 	if err != nil {
 		return repository.Volume{}, err
 	}
-	if done, err := admits(v, r.Publication); done || err != nil {
-		return v, err
+	there, err := admits(v, r.Publication)
+	if err == nil && !there {
+		v, err = c.takePlace(ctx, r, node.Value)
 	}
-	if node.Value.Retired {
+	if err != nil {
+		return repository.Volume{}, err
+	}
+	return c.confirm(ctx, v, node.Value)
+}
+
+// takePlace records a publication. Busy, InUse and others as admits says;
+// Exhausted if the node has no place to take.
+func (c *Controller) takePlace(ctx context.Context, r PublishRequest, node repository.Node) (repository.Volume, error) {
+	if node.Retired {
 		return repository.Volume{}, fault.New(fault.Precondition, "node %q was retired by the operator: start its engine again to bring it back", r.Node)
 	}
-	if err := c.roomFor(ctx, node.Value, 1); err != nil {
+	if err := c.roomFor(ctx, node, 1); err != nil {
 		return repository.Volume{}, err
 	}
 	record, err := c.repository.Volumes.Update(ctx, string(r.Volume), func(v repository.Volume) (repository.Volume, error) {
 		if v.State != repository.Ready {
 			return v, noVolume(v.ID, v.State)
 		}
-		if done, err := admits(v, r.Publication); done || err != nil {
+		if there, err := admits(v, r.Publication); there || err != nil {
 			return v, err
 		}
-		v.Publications = append(slices.Clip(v.Publications), r.Publication)
+		p := r.Publication
+		p.Pending = node.MaxVolumes > 0
+		v.Publications = append(slices.Clip(v.Publications), p)
 		v.Changed = c.now()
 		return v, nil
 	})
+	crashpoint.Here("controller: publication recorded")
+	return record.Value, err
+}
+
+// confirm counts again now that the publication is recorded: of those that race
+// for a node's last place each sees the others, and none keeps a place too many.
+// Only a pending publication is taken back, and whoever finds one may confirm
+// it, so one that anybody was told of stays.
+func (c *Controller) confirm(ctx context.Context, v repository.Volume, node repository.Node) (repository.Volume, error) {
+	at := func(p repository.Publication) bool { return p.Node == node.ID }
+	if i := slices.IndexFunc(v.Publications, at); i >= 0 && !v.Publications[i].Pending {
+		return v, nil
+	}
+	full := c.roomFor(ctx, node, 0)
+	if full != nil && !fault.Is(full, fault.Exhausted) {
+		return repository.Volume{}, full
+	}
+	record, err := c.repository.Volumes.Update(ctx, string(v.ID), func(v repository.Volume) (repository.Volume, error) {
+		i := slices.IndexFunc(v.Publications, at)
+		switch {
+		case i < 0:
+			return v, fault.New(fault.Busy, "its publication to node %q was taken back meanwhile: try again", node.ID)
+		case !v.Publications[i].Pending:
+			full = nil
+			return v, nil
+		}
+		v.Publications, v.Changed = slices.Clone(v.Publications), c.now()
+		if full != nil {
+			v.Publications = slices.Delete(v.Publications, i, i+1)
+		} else {
+			v.Publications[i].Pending = false
+		}
+		return v, nil
+	})
+	if err == nil {
+		err = full
+	}
 	if err != nil {
 		return repository.Volume{}, err
 	}
-	crashpoint.Here("controller: publication recorded")
-	return record.Value, c.withdrawIfFull(ctx, r, node.Value)
+	crashpoint.Here("controller: publication confirmed")
+	return record.Value, nil
 }
 
 // admits reports whether a volume's record already has a publication, or why it
 // cannot have it.
-func admits(v repository.Volume, p repository.Publication) (done bool, err error) {
+func admits(v repository.Volume, p repository.Publication) (there bool, err error) {
 	for _, other := range v.Publications {
 		switch {
-		case other == p:
+		case other.Node == p.Node && other.AccessMode == p.AccessMode && other.ReadOnly == p.ReadOnly:
 			return true, nil
 		case other.Node == p.Node:
 			return false, fault.New(fault.Exists, "it is published to node %q with access mode %s and readonly %t, and %s and %t are asked for: want the same, or unpublish it first", p.Node, other.AccessMode, other.ReadOnly, p.AccessMode, p.ReadOnly)
@@ -98,20 +149,6 @@ func (c *Controller) roomFor(ctx context.Context, node repository.Node, more int
 	}
 	if err == nil && published+more > node.MaxVolumes {
 		return fault.New(fault.Exhausted, "node %q has %d volumes published and can have %d: want one unpublished first", node.ID, published, node.MaxVolumes)
-	}
-	return err
-}
-
-// withdrawIfFull counts again now that the publication is recorded: of those
-// that race for a node's last place each sees the others, and none keeps a place
-// too many.
-func (c *Controller) withdrawIfFull(ctx context.Context, r PublishRequest, node repository.Node) error {
-	err := c.roomFor(ctx, node, 0)
-	if !fault.Is(err, fault.Exhausted) {
-		return err
-	}
-	if undone := c.Unpublish(ctx, r.Volume, r.Node); undone != nil {
-		return undone
 	}
 	return err
 }

@@ -57,6 +57,10 @@ var golden = []struct {
 		ID: goldenVolume, State: Ready, Name: "pvc-1", Node: "node.1", SizeBytes: 1 << 30, Class: goldenClass, Request: goldenRequest,
 		Publications: []Publication{{Node: "node.1", ReadOnly: true, AccessMode: "SINGLE_NODE_READER_ONLY"}}, Created: goldenTime, Changed: goldenTime,
 	}},
+	{kind: "volume", subject: goldenVolume, file: "volume-publishing", value: &Volume{
+		ID: goldenVolume, State: Ready, Name: "pvc-1", Node: "node.1", SizeBytes: 1 << 30, Class: goldenClass,
+		Publications: []Publication{{Node: "node.1", AccessMode: "SINGLE_NODE_WRITER", Pending: true}}, Created: goldenTime, Changed: goldenTime,
+	}},
 	{kind: "volume", subject: goldenVolume, file: "volume-ended", value: &Volume{ID: goldenVolume, State: Ended, Changed: goldenTime}},
 	{kind: "volume", subject: goldenVolume, file: "volume-removed", removed: true},
 	{kind: "snapshot", subject: goldenSnapshot, file: "snapshot", value: &Snapshot{

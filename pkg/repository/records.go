@@ -75,6 +75,9 @@ type Publication struct {
 	Node       volume.NodeID `json:"node"`
 	ReadOnly   bool          `json:"readOnly,omitempty"`
 	AccessMode string        `json:"accessMode"` // CSI's name of it
+	// Pending: it has its place on the node, but it was not yet seen that the
+	// node has so many, and nobody was told of it.
+	Pending bool `json:"pending,omitempty"`
 }
 
 // Snapshot is the record of a snapshot.
