@@ -1,0 +1,209 @@
+package site
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/holkas-io/holkas/pkg/volume"
+)
+
+// Options of Start.
+type Options struct {
+	// Binary is the holkas program; empty means this program itself.
+	Binary string
+	// Dir is where everything goes; it is made, and removed by Close. Empty
+	// means a new directory under Scratch.
+	Dir string
+	// Node is the node's name; empty means "demo".
+	Node volume.NodeID
+	// Pools are made in image files under Dir.
+	Pools []PoolOptions
+	// Repository, if not empty, is an existing site's, to share it.
+	Repository string
+	// Args are further arguments, by process name.
+	Args map[string][]string
+	// ProcessEnv is added to the environment, by process name.
+	ProcessEnv map[string][]string
+	// Controllers is how many controllers run; 0 means one.
+	Controllers int
+}
+
+// PoolOptions describe one pool in an image file.
+type PoolOptions struct {
+	Name      string
+	Type      volume.PoolType
+	SizeBytes int64 // of the sparse image file
+}
+
+// Site is a running installation.
+type Site struct {
+	Dir        string // everything is under it
+	Kubelet    string // stands for kubelet's directory: targets go below it
+	Repository string // the directory of the repository
+	Node       volume.NodeID
+	Engine     *Process
+	NodePlugin *Process
+	Controller []*Process
+
+	pools []*Pool
+}
+
+// Scratch is where images of pools go if nobody says otherwise: TMPDIR if it is
+// set, else /var/tmp, which is on a disk where /tmp is in memory.
+func Scratch() string {
+	return cmp.Or(os.Getenv("TMPDIR"), "/var/tmp")
+}
+
+// Start makes the pools and starts the processes; it returns when all of them
+// answer. What it had made is removed if it fails.
+func Start(ctx context.Context, o Options) (*Site, error) {
+	s, err := Prepare(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range s.Processes() {
+		if err := p.Start(ctx); err != nil {
+			return nil, errors.Join(err, s.Close(context.WithoutCancel(ctx)))
+		}
+	}
+	return s, nil
+}
+
+// Prepare makes the pools and the processes but starts none.
+func Prepare(ctx context.Context, o Options) (*Site, error) {
+	if o.Binary == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		o.Binary = self
+	}
+	if o.Dir == "" {
+		dir, err := os.MkdirTemp(Scratch(), "holkas-")
+		if err != nil {
+			return nil, err
+		}
+		o.Dir = dir
+	}
+	if o.Node == "" {
+		o.Node = "demo"
+	}
+	s := &Site{Dir: o.Dir, Kubelet: filepath.Join(o.Dir, "kubelet"), Repository: o.Repository, Node: o.Node}
+	if s.Repository == "" {
+		s.Repository = filepath.Join(o.Dir, "repository")
+	}
+	for _, dir := range []string{s.Dir, s.Kubelet, s.Repository} {
+		// The way to the targets must be open for users such as postgres.
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil {
+			return nil, err
+		}
+	}
+	for _, po := range o.Pools {
+		pool, err := makePool(ctx, s.Dir, po)
+		if err != nil {
+			return nil, errors.Join(err, s.Close(context.WithoutCancel(ctx)))
+		}
+		s.pools = append(s.pools, pool)
+	}
+	s.define(o)
+	return s, nil
+}
+
+func (s *Site) define(o Options) {
+	engineArgs := []string{
+		"engine", "--node-id=" + string(s.Node), "--repository=dir:" + s.Repository, "--create-repository",
+		"--agent-endpoint=" + s.AgentEndpoint(), "--state-dir=" + filepath.Join(s.Dir, "state"),
+	}
+	for _, pool := range s.pools {
+		engineArgs = append(engineArgs, "--pool="+pool.Name+"="+pool.Path)
+	}
+	process := func(name, binary string, args []string) *Process {
+		kind := args[0]
+		return &Process{
+			Name: name, binary: binary, env: o.ProcessEnv[kind], log: filepath.Join(s.Dir, name+".log"),
+			args: append(args, o.Args[kind]...), socket: s.socket(name),
+		}
+	}
+	s.Engine = process("agent", o.Binary, engineArgs)
+	s.NodePlugin = process("node", o.Binary, []string{
+		"node", "--node-id=" + string(s.Node), "--endpoint=unix://" + s.socket("node"),
+		"--agent-endpoint=" + s.AgentEndpoint(), "--kubelet-dir=" + s.Kubelet,
+	})
+	for i := range max(o.Controllers, 1) {
+		name := fmt.Sprintf("controller%d", i)
+		s.Controller = append(s.Controller, process(name, o.Binary, []string{
+			"controller", "--endpoint=unix://" + s.socket(name), "--repository=dir:" + s.Repository, "--create-repository",
+		}))
+	}
+}
+
+func (s *Site) socket(name string) string { return filepath.Join(s.Dir, name+".sock") }
+
+// AgentEndpoint is where the engine answers.
+func (s *Site) AgentEndpoint() string { return "unix://" + s.socket("agent") }
+
+// Processes returns the processes in the order in which they start.
+func (s *Site) Processes() []*Process {
+	return append([]*Process{s.Engine, s.NodePlugin}, s.Controller...)
+}
+
+// PoolPath returns the directory of a pool.
+func (s *Site) PoolPath(name string) string {
+	i := slices.IndexFunc(s.pools, func(p *Pool) bool { return p.Name == name })
+	return s.pools[i].Path
+}
+
+// Close ends the processes and takes away everything that the site had made:
+// what volumes left mounted or attached as well. It goes on past faults; files
+// stay only where something is still mounted.
+func (s *Site) Close(ctx context.Context) error {
+	var faults []error
+	for _, p := range slices.Backward(s.Processes()) {
+		if p != nil {
+			faults = append(faults, p.Stop(ctx))
+		}
+	}
+	faults = append(faults, unmountBelow(ctx, s.Kubelet))
+	for _, pool := range s.pools {
+		faults = append(faults, pool.close(ctx))
+	}
+	return errors.Join(append(faults, removeDir(s.Dir))...)
+}
+
+// removeDir removes a directory, unless something is mounted below it: what is
+// on a mounted filesystem is not ours to remove.
+func removeDir(dir string) error {
+	mounts, err := mountsBelow(dir)
+	if err != nil {
+		return err
+	}
+	if len(mounts) > 0 {
+		return fmt.Errorf("%s stays: %s is still mounted", dir, mounts[0])
+	}
+	return os.RemoveAll(dir)
+}
+
+// Logs copies the ends of the processes' logs, for a report of a failure.
+func (s *Site) Logs(w io.Writer, lastBytes int64) {
+	for _, p := range s.Processes() {
+		fmt.Fprintf(w, "--- %s\n%s\n", p.log, p.logEnd(lastBytes))
+	}
+}
+
+// stopLimit is how long a process may take to end before it is killed.
+const stopLimit = 30 * time.Second
+
+func makeDirs(paths ...string) error {
+	var faults []error
+	for _, path := range paths {
+		faults = append(faults, os.MkdirAll(path, 0o755))
+	}
+	return errors.Join(faults...)
+}
