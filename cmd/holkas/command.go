@@ -76,7 +76,7 @@ func newRoot(args []string) *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
-	for _, c := range []command{controllerCommand(), nodeCommand(), engineCommand(), demoCommand(), retireCommand(), versionCommand()} {
+	for _, c := range []command{controllerCommand(), nodeCommand(), engineCommand(), demoCommand(), retireCommand(), certsCommand(), versionCommand()} {
 		root.AddCommand(c.cobra(args))
 	}
 	return root

@@ -22,6 +22,9 @@ func (c *Controller) ExpandVolume(ctx context.Context, id volume.ID, r volume.Ra
 			_, err := b.ExpandVolume(ctx, id, sizeBytes)
 			return err
 		})
+		if err == nil { // an earlier call that was not repeated may have gone further
+			_, err = expansion(v, r)
+		}
 	}
 	return v, fault.Wrap(err, "expand volume", string(id))
 }

@@ -24,7 +24,7 @@ func (c *Controller) CreateVolume(ctx context.Context, r CreateVolumeRequest) (r
 }
 
 // creationRounds bounds how often a creation begins again because other
-// controllers are at work on the same name, or nodes are full.
+// controllers are at work on the same name; full nodes are not counted.
 const creationRounds = 64
 
 // volumeCreation is one call of CreateVolume.
@@ -39,7 +39,7 @@ type volumeCreation struct {
 }
 
 func (v *volumeCreation) run(ctx context.Context) (repository.Volume, error) {
-	for range creationRounds {
+	for round := 0; round < creationRounds+len(v.tried); round++ {
 		created, err := v.round(ctx)
 		if !errors.Is(err, errAgain) {
 			return created, err

@@ -33,7 +33,7 @@ func (t Topology) rank(node volume.NodeID) int {
 }
 
 // unsuitable says why a node cannot have a volume of a class, or nothing.
-func unsuitable(n repository.Node, class volume.Class, t Topology) string {
+func unsuitable(n repository.Node, class volume.Class) string {
 	hasPool := func(p repository.Pool) bool {
 		return (class.Pool == "" || p.Name == class.Pool) && (class.PoolType == volume.AnyPool || p.Type == class.PoolType)
 	}
@@ -42,8 +42,6 @@ func unsuitable(n repository.Node, class volume.Class, t Topology) string {
 		return "it was retired"
 	case !slices.Contains(n.Backends, class.Backend):
 		return fmt.Sprintf("it has no backend %q", class.Backend)
-	case !t.allows(n.ID):
-		return "the topology requirement excludes it"
 	case (class.Pool != "" || class.PoolType != volume.AnyPool) && !slices.ContainsFunc(n.Pools, hasPool):
 		return fmt.Sprintf("it has no pool with pool=%q and poolType=%q", class.Pool, class.PoolType)
 	}
@@ -51,18 +49,26 @@ func unsuitable(n repository.Node, class volume.Class, t Topology) string {
 }
 
 // suitable returns the nodes that can have a volume of a class, and why the
-// others cannot.
+// others cannot: those that the topology allows first, and one by one.
 func (c *Controller) suitable(ctx context.Context, class volume.Class, t Topology) (nodes []repository.Node, why []error, err error) {
+	excluded := 0
 	err = each(ctx, c.repository.Nodes, func(n repository.Node) error {
-		if reason := unsuitable(n, class, t); reason != "" {
+		reason := unsuitable(n, class)
+		switch {
+		case !t.allows(n.ID):
+			excluded++
+		case reason != "":
 			why = append(why, fmt.Errorf("node %q: %s", n.ID, reason))
-			return nil
+		default:
+			nodes = append(nodes, n)
 		}
-		nodes = append(nodes, n)
 		return nil
 	})
-	if err == nil && len(nodes)+len(why) == 0 {
+	switch {
+	case err == nil && len(nodes)+len(why)+excluded == 0:
 		why = append(why, errors.New("no node has announced itself yet: start an engine"))
+	case excluded > 0:
+		why = append(why, fmt.Errorf("the topology requirement %q excludes %d others", t.Requisite, excluded))
 	}
 	return nodes, why, err
 }

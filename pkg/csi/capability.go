@@ -31,7 +31,7 @@ func demandsOf(all []*csi.VolumeCapability) (demands, error) {
 		if err := complete(c); err != nil {
 			return d, fault.Wrap(err, "", at)
 		}
-		use, err := useOf(c)
+		use, err := useAt(c)
 		if i == 0 {
 			first = use
 		}
@@ -39,7 +39,7 @@ func demandsOf(all []*csi.VolumeCapability) (demands, error) {
 			err = together(first, use)
 		}
 		if err != nil && d.unsupported == nil {
-			d.unsupported = fault.As(fault.Invalid, fault.Wrap(err, "", at))
+			d.unsupported = fault.Wrap(err, "", at)
 		}
 		if use.Filesystem != volume.NoFilesystem {
 			first.Filesystem = use.Filesystem
@@ -84,9 +84,13 @@ func minimumBytes(use node.Use) int64 {
 	return use.Filesystem.MinimumBytes()
 }
 
-// useAt translates the capability of a controller's call on one volume, where
-// what a local volume cannot have is Invalid too.
+// useAt translates the capability of a controller's call. What a local volume
+// cannot have, and mount flags that the node would refuse, are Invalid. Flags
+// for a filesystem that is not named are left to the node, which knows it.
 func useAt(c *csi.VolumeCapability) (node.Use, error) {
 	use, err := useOf(c)
+	if err == nil && use.Filesystem != volume.NoFilesystem {
+		err = fault.Wrap(node.ValidateMountFlags(use.Filesystem, use.MountFlags), "", "volume_capability.mount")
+	}
 	return use, fault.As(fault.Invalid, err)
 }

@@ -4,7 +4,6 @@ import (
 	"iter"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
-	"google.golang.org/grpc"
 
 	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/controller"
@@ -24,7 +23,7 @@ func NewSnapshotMetadataServer(s controller.Service) *SnapshotMetadataServer {
 }
 
 // GetMetadataAllocated streams the ranges of a snapshot that hold data.
-func (s *SnapshotMetadataServer) GetMetadataAllocated(r *csi.GetMetadataAllocatedRequest, stream grpc.ServerStreamingServer[csi.GetMetadataAllocatedResponse]) error {
+func (s *SnapshotMetadataServer) GetMetadataAllocated(r *csi.GetMetadataAllocatedRequest, stream csi.SnapshotMetadata_GetMetadataAllocatedServer) error {
 	h, err := snapshotOf("snapshot_id", r.GetSnapshotId())
 	if err != nil {
 		return err
@@ -46,7 +45,7 @@ func (s *SnapshotMetadataServer) GetMetadataAllocated(r *csi.GetMetadataAllocate
 
 // GetMetadataDelta streams the ranges of a snapshot that may differ from an older
 // one of the same volume.
-func (s *SnapshotMetadataServer) GetMetadataDelta(r *csi.GetMetadataDeltaRequest, stream grpc.ServerStreamingServer[csi.GetMetadataDeltaResponse]) error {
+func (s *SnapshotMetadataServer) GetMetadataDelta(r *csi.GetMetadataDeltaRequest, stream csi.SnapshotMetadata_GetMetadataDeltaServer) error {
 	if err := required(field{"base_snapshot_id", r.GetBaseSnapshotId()}, field{"target_snapshot_id", r.GetTargetSnapshotId()}); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"k8s.io/klog/v2"
 
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -140,10 +141,34 @@ func subject(request any) (key, id string) {
 type stripped struct{ message any }
 
 func (s stripped) String() string {
-	if m, ok := s.message.(proto.Message); ok {
-		return clip(protosanitizer.StripSecrets(m).String())
+	m, ok := s.message.(proto.Message)
+	if !ok {
+		return ""
 	}
-	return ""
+	m = proto.Clone(m)
+	stripFlags(m.ProtoReflect())
+	return clip(protosanitizer.StripSecrets(m).String())
+}
+
+// stripFlags takes the mount flags out of a message. The specification says that
+// they may be sensitive, but does not mark them as secrets.
+func stripFlags(m protoreflect.Message) {
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.Name() == "mount_flags":
+			for i := range v.List().Len() {
+				v.List().Set(i, protoreflect.ValueOfString("***stripped***"))
+			}
+		case f.IsMap() || f.Kind() != protoreflect.MessageKind:
+		case f.IsList():
+			for i := range v.List().Len() {
+				stripFlags(v.List().Get(i).Message())
+			}
+		default:
+			stripFlags(v.Message())
+		}
+		return true
+	})
 }
 
 // clipBytes bounds what of a request is logged or repeated in a message.

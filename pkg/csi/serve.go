@@ -13,6 +13,14 @@ import (
 	"github.com/holkas-io/holkas/pkg/fault"
 )
 
+var (
+	_ csi.IdentityServer         = (*IdentityServer)(nil)
+	_ csi.ControllerServer       = (*ControllerServer)(nil)
+	_ csi.GroupControllerServer  = (*GroupControllerServer)(nil)
+	_ csi.SnapshotMetadataServer = (*SnapshotMetadataServer)(nil)
+	_ csi.NodeServer             = (*NodeServer)(nil)
+)
+
 // Services are what is served. A nil one is not, and answers Unimplemented.
 type Services struct {
 	Identity         csi.IdentityServer

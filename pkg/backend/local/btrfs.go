@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +18,9 @@ import (
 // subvolume of its own, and sharing is a snapshot of the subvolume, which takes
 // the same few milliseconds whatever is in it.
 type btrfs struct {
-	root  string
-	speed *speed
+	root   string
+	speed  *speed
+	waited *waited
 }
 
 func (b btrfs) poolType() volume.PoolType { return volume.BtrfsPool }
@@ -91,8 +93,18 @@ func (b btrfs) settle() error {
 	return errors.Join(os.NewSyscallError("sync of btrfs", ioctl(f, syncAndClean, nil)), f.Close())
 }
 
-// reclaimLimit is how long reclaim waits.
-const reclaimLimit = 2 * time.Second
+// reclaimLimit is how long reclaim waits. Where it waited in vain, as in a pool
+// that is too full to be cleaned, it does not wait again for reclaimPatience.
+const (
+	reclaimLimit    = 2 * time.Second
+	reclaimPatience = time.Minute
+)
+
+// waited is when reclaim waited in vain.
+type waited struct {
+	mu sync.Mutex
+	at time.Time
+}
 
 // reclaim waits for btrfs to take back what deleted subvolumes had, which it does
 // in the background.
@@ -105,12 +117,27 @@ func (b btrfs) reclaim() error {
 		return err
 	}
 	defer f.Close()
-	for deadline := time.Now().Add(reclaimLimit); time.Now().Before(deadline); <-time.After(5 * time.Millisecond) {
-		if cleaning, err := cleaning(f); err != nil || !cleaning {
-			return errors.Join(err, b.settle())
+	b.waited.mu.Lock()
+	defer b.waited.mu.Unlock()
+	limit := reclaimLimit
+	if time.Since(b.waited.at) < reclaimPatience {
+		limit = 0
+	}
+	for began := time.Now(); ; <-time.After(5 * time.Millisecond) {
+		cleaning, err := cleaning(f)
+		switch {
+		case err != nil:
+			return err
+		case !cleaning:
+			b.waited.at = time.Time{}
+			return b.settle()
+		case limit == 0:
+			return nil // what is not back yet is missing in room
+		case time.Since(began) > limit:
+			b.waited.at = time.Now()
+			return nil
 		}
 	}
-	return nil // what is not back yet is missing in room
 }
 
 // room leaves a 16th of all thick volumes and an 8th of all debts for metadata,

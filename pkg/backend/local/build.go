@@ -47,10 +47,13 @@ func build[R record.Record](s *store, id, dir string, fill func(tmp string) (R, 
 
 // discard removes a folder of a volume or a snapshot: its id is remembered as
 // deleted, the folder moved out of sight, and its content removed. In a pool that
-// is so full that it cannot even remember, which the deletion is to mend, the
-// data goes first.
+// is too full even for the tombstone, which the deletion is to mend, the record
+// becomes the tombstone; if that is too much as well, the data goes first.
 func (s *store) discard(id, dir string) error {
 	err := durable.Touch(s.tombstone(id))
+	if fault.Is(access(err), fault.Exhausted) {
+		err = durable.Link(meta(dir), s.tombstone(id))
+	}
 	full := fault.Is(access(err), fault.Exhausted)
 	if err != nil && !full {
 		return s.wrap(err)

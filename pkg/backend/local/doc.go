@@ -39,7 +39,8 @@
 //	snapshot        volumes/ or snapshots/: from here on it exists
 //	delete          device detached; deleted/<id>: from here on the id is never
 //	                used again, and the next start finishes; renamed to trash/;
-//	                removed. In a pool too full for the tombstone, that comes last
+//	                removed. In a pool too full for a tombstone it is meta.json by a
+//	                second name, or comes last
 //	expand          disk extended, synced; meta.json replaced; device resized
 //	thin to thick   discards switched off; holes filled, synced; meta.json replaced
 //	modify, record  meta.json replaced

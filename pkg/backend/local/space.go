@@ -315,7 +315,8 @@ func (s *space) shortage() (int64, error) {
 	return sum.missing(room), nil
 }
 
-// available returns the largest volume that could be made now, up to limit.
+// available returns the largest volume that could be made now, up to limit; 0 if
+// that is less than any volume has.
 func (s *space) available(thick bool, limit int64) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -339,5 +340,8 @@ func (s *space) available(thick bool, limit int64) (int64, error) {
 			high = middle - 1
 		}
 	}
-	return max(low, 0) * volume.SizeUnit, nil
+	if size := low * volume.SizeUnit; size >= volume.MinimumBytes {
+		return size, nil
+	}
+	return 0, nil
 }

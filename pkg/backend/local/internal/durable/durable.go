@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/holkas-io/holkas/pkg/crashpoint"
 )
@@ -68,6 +69,19 @@ func Touch(path string) error {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))
+}
+
+// Link gives a file a second name, which needs no room for a file, and makes it
+// as young as a new one.
+func Link(path, name string) error {
+	if err := os.Link(path, name); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	now := time.Now()
+	if err := os.Chtimes(name, now, now); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(name))
 }
 
 // Remove removes a file. One that is not there is success.
