@@ -132,7 +132,7 @@ func TestUnsuitableNodes(t *testing.T) {
 		_, err := w.c.CreateVolume(t.Context(), thick("one", mib))
 		wantKind(t, err, fault.Exhausted, "no node has announced itself")
 	})
-	inWorld(t, 12, func(t *testing.T, w *world) {
+	inWorld(t, 20, func(t *testing.T, w *world) {
 		must(t, Retire(t.Context(), w.repo, "n3", w.c.now()))
 		for pool, says := range map[string]string{"slow": `no pool with pool="slow"`, "": "retired"} {
 			r := thick("one", mib)
@@ -152,7 +152,7 @@ func TestUnsuitableNodes(t *testing.T) {
 
 // TestSources: a clone is made where its source is, and only there.
 func TestSources(t *testing.T) {
-	inWorld(t, 12, func(t *testing.T, w *world) {
+	inWorld(t, 20, func(t *testing.T, w *world) {
 		r := thick("origin", 2*mib)
 		r.Topology.Requisite = []volume.NodeID{"n5"}
 		origin := w.volume(r)
