@@ -21,8 +21,8 @@ type certsOptions struct {
 
 func certsCommand() command {
 	var o certsOptions
-	s := &config.Set{Check: func() []error {
-		if o.dir != "" && !o.controller && !o.operator && len(o.nodes) == 0 && !o.rotate {
+	s := &config.Set{Check: func(faulty func(string) bool) []error {
+		if !o.controller && !o.operator && len(o.nodes) == 0 && !o.rotate && !faulty("node") {
 			return []error{errors.New("nothing to make: want --controller, --operator, --node or --rotate")}
 		}
 		return nil

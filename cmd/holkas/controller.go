@@ -24,7 +24,7 @@ type controllerOptions struct {
 
 func controllerCommand() command {
 	var o controllerOptions
-	s := &config.Set{Check: func() []error { return checkTLS(o.tls) }}
+	s := &config.Set{Check: func(faulty func(string) bool) []error { return checkTLS(o.tls, faulty) }}
 	addEndpoint(s, &o.endpoint)
 	o.catalogue.add(s)
 	o.catalogue.addCreate(s)

@@ -33,7 +33,7 @@ type engineOptions struct {
 
 func engineCommand() command {
 	var o engineOptions
-	s := &config.Set{Check: func() []error { return o.check() }}
+	s := &config.Set{Check: func(faulty func(string) bool) []error { return o.check(faulty) }}
 	addNodeID(s, &o.node)
 	o.catalogue.add(s)
 	o.catalogue.addCreate(s)
@@ -82,8 +82,8 @@ func parsePool(text string) (local.PoolConfig, error) {
 }
 
 // check looks at the settings together.
-func (o *engineOptions) check() []error {
-	faults := checkTLS(o.tls)
+func (o *engineOptions) check(faulty func(string) bool) []error {
+	faults := checkTLS(o.tls, faulty)
 	say := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	tcp := o.tcpEndpoint()
 	switch {
@@ -98,7 +98,7 @@ func (o *engineOptions) check() []error {
 			say("--pool: %w", err)
 		}
 	}
-	if len(o.endpoints) == 0 {
+	if len(o.endpoints) == 0 || faulty("agent-address") {
 		return faults
 	}
 	address := o.announced()

@@ -48,14 +48,14 @@ func addTLS(s *config.Set, into *agent.TLS) {
 }
 
 // checkTLS reports files that are missing beside those that are given.
-func checkTLS(t agent.TLS) (faults []error) {
+func checkTLS(t agent.TLS, faulty func(string) bool) (faults []error) {
 	if t == (agent.TLS{}) {
 		return nil
 	}
 	for _, f := range []struct{ flag, file string }{
 		{"agent-tls-cert", t.CertFile}, {"agent-tls-key", t.KeyFile}, {"agent-tls-ca", t.CAFile},
 	} {
-		if f.file == "" {
+		if f.file == "" && !faulty(f.flag) {
 			faults = append(faults, fmt.Errorf("--%s: missing: want all three of --agent-tls-cert, --agent-tls-key and --agent-tls-ca, or none", f.flag))
 		}
 	}
@@ -81,7 +81,12 @@ func (l *logging) add(s *config.Set) {
 	})
 	config.AddOne(s, config.One[string]{
 		Name: "vmodule", Usage: "levels for single source files: `file=level,...`", Into: &l.modules,
-		Parse: func(text string) (string, error) { return text, klogFlags().Set("vmodule", text) },
+		Parse: func(text string) (string, error) {
+			if err := klogFlags().Set("vmodule", text); err != nil {
+				return "", fmt.Errorf("%q: want file=level,... such as announce=4", text)
+			}
+			return text, nil
+		},
 	})
 }
 

@@ -16,8 +16,7 @@ import (
 
 // devices keeps the number of attached volumes below its limit.
 type devices struct {
-	mu       sync.Mutex
-	underWay int // attaches that were let through and are not done
+	mu sync.Mutex // held from the count to the attach that it lets through
 }
 
 // Attach implements backend.Backend.
@@ -90,15 +89,20 @@ func wholeDisk(p place[record.Volume]) error {
 	return nil
 }
 
-// countDevice sees that one more device keeps to the limit. done is called when
-// it is attached, or could not be.
+// countDevice sees that one more device keeps to the limit, and keeps others
+// from being counted until done is called: a device that is being attached would
+// be counted twice, or not at all.
 func (b *Backend) countDevice(ctx context.Context) (done func(), err error) {
 	if b.options.MaxVolumes == 0 {
 		return func() {}, nil
 	}
 	b.devices.mu.Lock()
-	defer b.devices.mu.Unlock()
-	attached := b.devices.underWay
+	defer func() {
+		if err != nil {
+			b.devices.mu.Unlock()
+		}
+	}()
+	attached := 0
 	for _, p := range b.pools {
 		found, err := b.options.Attacher.Find(ctx, layout(p.config.resolved()).folder("volumes"))
 		if err != nil {
@@ -109,12 +113,7 @@ func (b *Backend) countDevice(ctx context.Context) (done func(), err error) {
 	if attached >= b.options.MaxVolumes {
 		return nil, fault.New(fault.Exhausted, "%d volumes are attached to this node: want fewer than maxVolumes, %d", attached, b.options.MaxVolumes)
 	}
-	b.devices.underWay++
-	return func() {
-		b.devices.mu.Lock()
-		defer b.devices.mu.Unlock()
-		b.devices.underWay--
-	}, nil
+	return b.devices.mu.Unlock, nil
 }
 
 // Detach implements backend.Backend. It needs no record, so that it also works

@@ -118,10 +118,16 @@ func wantKind(err error, kind fault.Kind) error {
 // steps, for every operation, and starts another. That one finishes or undoes;
 // the operation is repeated (every third time it is not), and twice gives the
 // same reply; nothing leaks.
-func TestDeathAtEveryStep(t *testing.T) { walk(t, false) }
+func TestDeathAtEveryStep(t *testing.T) {
+	t.Parallel()
+	walk(t, false)
+}
 
 // TestPowerLossAtEveryStep is the same, and what was not synced is lost too.
-func TestPowerLossAtEveryStep(t *testing.T) { walk(t, true) }
+func TestPowerLossAtEveryStep(t *testing.T) {
+	t.Parallel()
+	walk(t, true)
+}
 
 func walk(t *testing.T, power bool) {
 	eachPool(t, 768*mib, func(h *house) {
@@ -217,6 +223,7 @@ func (h *house) whole() {
 // TestDeathWhileFrozen kills the process around the freezing of mounted
 // filesystems. The next start lets their writers go on.
 func TestDeathWhileFrozen(t *testing.T) {
+	t.Parallel()
 	eachPool(t, 768*mib, func(h *house) {
 		a, b := h.create(thickClass(), 16*mib), h.create(thickClass(), 16*mib)
 		dirA, unmountA := h.mount(a)

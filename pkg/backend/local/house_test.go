@@ -28,6 +28,7 @@ type house struct {
 	image   string // of the filesystem under the pool
 	root    string
 	options Options
+	piece   int64 // what scatter writes at once, in bytes; 0: 16 KiB
 }
 
 // eachPool runs a test on both kinds of pool.

@@ -38,11 +38,11 @@ func scattered(t *testing.T, b *Backend, size int64, extents int) (v *rangesVolu
 }
 
 func TestRangesNeedConstantMemory(t *testing.T) {
-	extents := 20_000
+	extents, pool := 20_000, int64(2<<30)
 	if os.Getenv("HOLKAS_SOAK") != "" {
-		extents = 1_000_000
+		extents, pool = 1_000_000, 12<<30
 	}
-	onRangePools(t, func(t *testing.T, b *Backend) {
+	onRangePools(t, pool, func(t *testing.T, b *Backend) {
 		_, base, target := scattered(t, b, 100<<30, extents)
 		count := func(what string, stream func() (int, error), want int) {
 			var before, after runtime.MemStats
@@ -83,7 +83,7 @@ func TestRangesNeedConstantMemory(t *testing.T) {
 }
 
 func TestRangesEndWithWhatEndsThem(t *testing.T) {
-	onRangePools(t, func(t *testing.T, b *Backend) {
+	onRangePools(t, 2<<30, func(t *testing.T, b *Backend) {
 		v, base, target := scattered(t, b, 1<<30, 2000)
 		ends := func(what string, kind fault.Kind, end func(cancel func())) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -118,7 +118,7 @@ func TestRangesEndWithWhatEndsThem(t *testing.T) {
 }
 
 func TestRangesOfADamagedSnapshot(t *testing.T) {
-	onRangePools(t, func(t *testing.T, b *Backend) {
+	onRangePools(t, 2<<30, func(t *testing.T, b *Backend) {
 		v := newRangesVolume(t, b, volume.Thin, backend.Source{}, 4<<20)
 		v.change(10)
 		short, missing := v.cut(), v.cut()

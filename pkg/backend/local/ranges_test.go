@@ -23,10 +23,10 @@ import (
 const rangesBlock = 4096
 
 // onRangePools runs a test on both kinds of pool.
-func onRangePools(t *testing.T, test func(t *testing.T, b *Backend)) {
+func onRangePools(t *testing.T, sizeBytes int64, test func(t *testing.T, b *Backend)) {
 	for _, as := range []volume.PoolType{volume.XFSPool, volume.BtrfsPool} {
 		t.Run(string(as), func(t *testing.T) {
-			root := backendtest.Pool(t, as, 2<<30)
+			root := backendtest.Pool(t, as, sizeBytes)
 			b, err := Open(t.Context(), Options{Pools: []PoolConfig{{Name: "p", Path: root}}, Attacher: &loop.Attacher{}})
 			if err != nil {
 				t.Fatal(err)
@@ -189,7 +189,7 @@ func (v *rangesVolume) compare(what string, ranges []backend.Extent, base, targe
 }
 
 func TestRangesAgainstBytes(t *testing.T) {
-	onRangePools(t, func(t *testing.T, b *Backend) {
+	onRangePools(t, 2<<30, func(t *testing.T, b *Backend) {
 		for _, p := range []volume.Provisioning{volume.Thick, volume.Thin} {
 			t.Run(string(p), func(t *testing.T) {
 				v := newRangesVolume(t, b, p, backend.Source{}, 8<<20)

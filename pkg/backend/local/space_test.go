@@ -42,8 +42,8 @@ func (h *house) scatter(id volume.ID, share int, rng *rand.Rand) error {
 	defer f.Close()
 	info, err := f.Stat()
 	h.must(err)
-	const piece = 16 << 10
-	b := aligned(piece)
+	piece := max(h.piece, 16<<10)
+	b := aligned(int(piece))
 	pieces := rng.Perm(int(info.Size() / piece))
 	for _, p := range pieces[:len(pieces)*share/100] {
 		if _, err := f.WriteAt(b, int64(p)*piece); err != nil {
@@ -80,6 +80,7 @@ func TestThickVolumeNeverMeetsAFullPool(t *testing.T) {
 func TestThinVolumesBesideThickOnes(t *testing.T) {
 	t.Parallel()
 	eachPool(t, 512*mib, func(h *house) {
+		h.piece = 256 << 10 // btrfs slows down when it is full
 		seed := uint64(time.Now().UnixNano())
 		h.Logf("seed %d", seed)
 		h.history(rand.New(rand.NewPCG(seed, 0)), true)

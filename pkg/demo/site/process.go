@@ -35,7 +35,7 @@ func (p *Process) Start(ctx context.Context) error {
 		return err
 	}
 	if err := p.waitReady(ctx); err != nil {
-		return errors.Join(fmt.Errorf("%s: %w; its log ends:\n%s", p.Name, err, p.logEnd(2000)), p.Stop(context.WithoutCancel(ctx)))
+		return errors.Join(fmt.Errorf("%s: %w; its log ends:\n%s", p.Name, err, p.Log(2000)), p.Stop(context.WithoutCancel(ctx)))
 	}
 	return nil
 }
@@ -65,8 +65,8 @@ func (p *Process) Spawn() error {
 	return nil
 }
 
-// logEnd returns the end of the process's log.
-func (p *Process) logEnd(maxBytes int64) []byte {
+// Log returns the end of the process's log.
+func (p *Process) Log(maxBytes int64) []byte {
 	f, err := os.Open(p.log)
 	if err != nil {
 		return []byte(err.Error())
@@ -81,6 +81,10 @@ func (p *Process) logEnd(maxBytes int64) []byte {
 
 // Exited is closed when the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// ExitCode returns the exit code of a process that has ended; -1 if it was
+// killed.
+func (p *Process) ExitCode() int { return p.cmd.ProcessState.ExitCode() }
 
 // Pid returns the process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }

@@ -193,7 +193,7 @@ func removeDir(dir string) error {
 // Logs copies the ends of the processes' logs, for a report of a failure.
 func (s *Site) Logs(w io.Writer, lastBytes int64) {
 	for _, p := range s.Processes() {
-		fmt.Fprintf(w, "--- %s\n%s\n", p.log, p.logEnd(lastBytes))
+		fmt.Fprintf(w, "--- %s\n%s\n", p.log, p.Log(lastBytes))
 	}
 }
 

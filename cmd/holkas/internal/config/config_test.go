@@ -172,10 +172,12 @@ func TestLoadFaults(t *testing.T) {
 func TestLoadKeeps(t *testing.T) {
 	var o settings
 	s := o.set("")
-	s.Check = func() []error { return []error{errors.New("checked " + strconv.Itoa(o.Level))} }
+	s.Check = func(faulty func(string) bool) []error {
+		return []error{errors.New("checked " + strconv.Itoa(o.Level) + strconv.FormatBool(faulty("level")) + strconv.FormatBool(faulty("wait")))}
+	}
 	s.Flags(pflag.NewFlagSet("test", pflag.ContinueOnError))
 	err := s.Load(func(name string) string { return map[string]string{"HOLKAS_LEVEL": "many"}[name] })
-	if err == nil || !strings.HasSuffix(err.Error(), "\nchecked 3") {
+	if err == nil || !strings.HasSuffix(err.Error(), "\nchecked 3truefalse") {
 		t.Errorf("got %v, want a fault of HOLKAS_LEVEL and Check's with the default", err)
 	}
 }

@@ -46,7 +46,7 @@ func (s *Set) Load(getenv func(string) string, commandLine ...error) error {
 		}
 	}
 	if s.Check != nil {
-		l.faults = append(l.faults, s.Check()...)
+		l.faults = append(l.faults, s.Check(func(name string) bool { return l.faulty[name] })...)
 	}
 	if len(l.faults) == 0 {
 		return nil

@@ -12,8 +12,8 @@ import (
 // Set is the settings of one command, in the order in which its help lists them.
 type Set struct {
 	// Check looks at the settings together. It is called when all of them were
-	// read, with those that had a fault as they were before.
-	Check func() []error
+	// read, with those that are faulty as they were before.
+	Check func(faulty func(name string) bool) []error
 
 	settings []*setting
 	texts    map[string][]string // given by flag
