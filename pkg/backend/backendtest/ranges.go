@@ -188,7 +188,8 @@ func (s *scene) wantEnd(what string, stream iter.Seq2[backend.Extent, error], ki
 // testRangesCancelled: a stream that cannot go on says so.
 func testRangesCancelled(s *scene) {
 	v := s.blank()
-	for at := int64(0); at < sizeBytes; at += 16 * block {
+	s.attach(v.ID, false)
+	for at := int64(0); at < sizeBytes; at += 64 * block {
 		s.write(v.ID, at, pattern(1, block))
 	}
 	cut := s.snapshot(v.ID)
