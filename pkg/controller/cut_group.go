@@ -40,9 +40,10 @@ func (c *Controller) cutGroup(ctx context.Context, n repository.Name, volumes []
 		return nil, err
 	}
 	pause := backend.PauseID(n.ID) // of this attempt alone
-	cuts, err := c.cutPaused(ctx, n, engines, pause, volumes, r)
+	cuts, held, err := c.cutPaused(ctx, n, engines, pause, volumes, r)
 	crashpoint.Here("controller: group members cut")
-	if resumed := resume(ctx, engines, pause); err == nil {
+	// That its pause had lapsed says more than what became of a cut by then.
+	if resumed := resume(ctx, engines, pause); held && resumed != nil && (err == nil || mayRun(err) || fault.Is(err, fault.Precondition)) {
 		err = resumed
 	}
 	return cuts, err
@@ -63,18 +64,19 @@ func (c *Controller) groupEngines(ctx context.Context, volumes []repository.Volu
 	return engines, nil
 }
 
-// cutPaused pauses all volumes and then cuts them all.
-func (c *Controller) cutPaused(ctx context.Context, n repository.Name, engines []paused, pause backend.PauseID, volumes []repository.Volume, r CreateGroupRequest) ([]backend.Snapshot, error) {
+// cutPaused pauses all volumes and then cuts them all. held reports whether all
+// were paused.
+func (c *Controller) cutPaused(ctx context.Context, n repository.Name, engines []paused, pause backend.PauseID, volumes []repository.Volume, r CreateGroupRequest) (cuts []backend.Snapshot, held bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, backend.PauseLimit)
 	defer cancel()
-	err := all(engines, func(_ int, p paused) error {
+	err = all(engines, func(_ int, p paused) error {
 		return fault.Wrap(p.backend.Pause(ctx, pause, p.volumes), "pause volumes of node", string(p.node))
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	crashpoint.Here("controller: group paused")
-	cuts := make([]backend.Snapshot, len(volumes))
+	cuts = make([]backend.Snapshot, len(volumes))
 	err = all(volumes, func(i int, v repository.Volume) error {
 		e := slices.IndexFunc(engines, func(p paused) bool { return p.node == v.Node })
 		var err error
@@ -84,7 +86,7 @@ func (c *Controller) cutPaused(ctx context.Context, n repository.Name, engines [
 		err = c.lost(err, v.Node, func() error { _, err := c.Volume(ctx, v.ID); return err })
 		return fault.Wrap(err, "snapshot volume", string(v.ID))
 	})
-	return cuts, err
+	return cuts, true, err
 }
 
 // resume ends a pause everywhere, whatever became of the caller. An engine whose

@@ -26,6 +26,7 @@ type engine struct {
 	deleted   map[string]bool
 	pauses    map[backend.PauseID]*pause
 	rigid     map[volume.ID]bool // cannot be paused
+	attached  map[volume.ID]bool // cannot be deleted
 	down      bool
 	cutFault  error         // what CreateSnapshot fails with
 	cutTime   time.Duration // how long CreateSnapshot takes
@@ -64,6 +65,7 @@ func newEngine(node volume.NodeID, capacity int64, log *events) *engine {
 		deleted:   map[string]bool{},
 		pauses:    map[backend.PauseID]*pause{},
 		rigid:     map[volume.ID]bool{},
+		attached:  map[volume.ID]bool{},
 	}
 }
 
@@ -142,6 +144,9 @@ func (e *engine) DeleteVolume(ctx context.Context, id volume.ID) error {
 		return err
 	}
 	defer leave()
+	if e.attached[id] {
+		return fault.New(fault.InUse, "volume %s is attached", id)
+	}
 	delete(e.volumes, id)
 	e.deleted[string(id)] = true
 	return nil

@@ -2,10 +2,13 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"reflect"
 	"slices"
 	"time"
+
+	"k8s.io/klog/v2"
 
 	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/crashpoint"
@@ -17,23 +20,34 @@ import (
 // Exhume executes a node's tombstones: what was deleted while it was retired. An
 // engine calls it before it announces itself, so that nothing deleted is ever
 // seen again, and once more afterwards, for those that were written just then.
+// It goes on after an error, and returns all of them. A volume that is still
+// attached, since its node was not gone but out of reach, does not keep the node
+// from coming back: its tombstone stays for the controllers' sweeps.
 func Exhume(ctx context.Context, r *repository.Repository, node volume.NodeID, backends map[string]backend.Backend) error {
 	buried, err := r.Buried(ctx, node)
 	if err != nil {
 		return err
 	}
+	var left []error
 	for _, t := range buried {
-		for _, name := range slices.Sorted(maps.Keys(backends)) {
-			if err := erase(ctx, backends[name], t); err != nil {
-				return fault.Wrap(err, "execute tombstone", string(t.Volume)+string(t.Snapshot))
-			}
+		err := exhume(ctx, r, t, backends)
+		if fault.Is(err, fault.InUse) {
+			klog.FromContext(ctx).Error(err, "Volume was deleted while its node was retired, and is in use there: it goes when it is unstaged", "node", node, "volume", t.Volume)
+			continue
 		}
-		crashpoint.Here("controller: tombstone executed")
-		if err := r.Exhume(ctx, t); err != nil {
-			return err
+		left = append(left, err)
+	}
+	return errors.Join(left...)
+}
+
+func exhume(ctx context.Context, r *repository.Repository, t repository.Tombstone, backends map[string]backend.Backend) error {
+	for _, name := range slices.Sorted(maps.Keys(backends)) {
+		if err := erase(ctx, backends[name], t); err != nil {
+			return fault.Wrap(err, "execute tombstone", string(t.Volume)+string(t.Snapshot))
 		}
 	}
-	return nil
+	crashpoint.Here("controller: tombstone executed")
+	return r.Exhume(ctx, t)
 }
 
 // Announce writes a node's record if it says anything new, and ends the node's

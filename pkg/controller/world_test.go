@@ -70,6 +70,13 @@ func (w *world) announce(n repository.Node) {
 	}
 }
 
+// announceAgain brings a node back as it was.
+func (w *world) announceAgain(id volume.NodeID) {
+	w.t.Helper()
+	must(w.t, w.exhume(id))
+	w.announce(repository.Node{ID: id})
+}
+
 // controller starts a controller in a process, whose life and weather begin when
 // it has opened the repository.
 func (w *world) controller(p *process) *Controller {
