@@ -17,17 +17,17 @@ import (
 // check reads the fields of one message and gathers what is wrong with them. The
 // server reads requests with it, the client replies.
 type check struct {
-	faults  []error
-	missing error // an id that names nothing
+	faults []error
+	other  error // the first of another kind
 }
 
 // err returns what was wrong: all that is Invalid, or else NotFound for an id
-// that Holkas cannot have made.
+// that Holkas cannot have made, or OutOfRange.
 func (c *check) err() error {
 	if len(c.faults) > 0 {
 		return fault.As(fault.Invalid, errors.Join(c.faults...))
 	}
-	return c.missing
+	return c.other
 }
 
 func (c *check) say(format string, args ...any) {
@@ -46,31 +46,38 @@ func (c *check) that(ok bool, field string, value any, want string) {
 	c.say("%s: %v: want %s", field, value, want)
 }
 
+// word is what a backend is called, token is fit for a header, plain for a log.
 var (
 	word  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	token = regexp.MustCompile(`^[-A-Za-z0-9_.]{1,64}$`)
+	plain = regexp.MustCompile(`^[^\p{C}]{1,128}$`)
 )
 
 // volume and snapshot read the id of something that exists, or does not.
 func (c *check) volume(field, s string) volume.ID {
 	id, err := volume.ParseID(s)
-	c.named(field, s, err)
+	c.instead(err, field)
 	return id
 }
 
 func (c *check) snapshot(field, s string) volume.SnapshotID {
 	id, err := volume.ParseSnapshotID(s)
-	c.named(field, s, err)
+	c.instead(err, field)
 	return id
 }
 
-func (c *check) named(field, s string, err error) {
-	switch {
-	case s == "":
-		c.say("%s: empty: want an id", field)
-	case err != nil && c.missing == nil:
-		c.missing = fault.Wrap(err, field, "")
+// instead notes an error of another kind than Invalid, if it is one.
+func (c *check) instead(err error, field string) {
+	if err != nil && c.other == nil {
+		c.other = fault.Wrap(err, field, "")
 	}
+}
+
+func (c *check) offset(n int64) int64 {
+	if n < 0 {
+		c.instead(fault.New(fault.OutOfRange, "%d: want 0 or more", n), "offset")
+	}
+	return n
 }
 
 // newID reads the id of what is to be made.
@@ -81,7 +88,7 @@ func (c *check) newID(err error) {
 }
 
 func (c *check) pause(field, s string) backend.PauseID {
-	c.that(token.MatchString(s), field, s, "1 to 64 letters, digits, '-', '_' and '.'")
+	c.that(plain.MatchString(s), field, s, "1 to 128 printable characters")
 	return backend.PauseID(s)
 }
 

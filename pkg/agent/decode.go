@@ -114,16 +114,14 @@ func decodeSnapshot(p *agentpb.SnapshotRequest) (volume.SnapshotID, error) {
 
 func decodeAllocated(p *agentpb.AllocatedRequest) (volume.SnapshotID, int64, error) {
 	var c check
-	id := c.snapshot("snapshot", p.GetSnapshot())
-	c.that(p.GetOffset() >= 0, "offset", p.GetOffset(), "0 or more")
-	return id, p.GetOffset(), c.err()
+	id, offset := c.snapshot("snapshot", p.GetSnapshot()), c.offset(p.GetOffset())
+	return id, offset, c.err()
 }
 
 func decodeDelta(p *agentpb.DeltaRequest) (base, target volume.SnapshotID, offset int64, err error) {
 	var c check
-	base, target = c.snapshot("base", p.GetBase()), c.snapshot("target", p.GetTarget())
-	c.that(p.GetOffset() >= 0, "offset", p.GetOffset(), "0 or more")
-	return base, target, p.GetOffset(), c.err()
+	base, target, offset = c.snapshot("base", p.GetBase()), c.snapshot("target", p.GetTarget()), c.offset(p.GetOffset())
+	return base, target, offset, c.err()
 }
 
 func decodeClass(p *agentpb.Class) (volume.Class, error) {
