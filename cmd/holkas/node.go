@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -105,6 +104,9 @@ func runNode(ctx context.Context, o nodeOptions) error {
 	return runParts(ctx, stopLimit, parts...)
 }
 
+// infoLimit is how long one question for the node's info may take.
+const infoLimit = 2 * time.Second
+
 // register makes the driver known to the kubelet, which asks at once for the
 // node's info, and refuses a driver for good that has no answer: so not before
 // the services listen and the engine answers.
@@ -114,25 +116,25 @@ func register(ctx context.Context, o nodeOptions, service *node.Node, listening 
 	case <-ctx.Done():
 		return nil
 	}
-	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		_, err := service.Info(ctx)
-		if err == nil {
-			break
-		}
-		if ctx.Err() != nil {
+	for {
+		limited, cancel := context.WithTimeout(ctx, infoLimit)
+		_, err := service.Info(limited)
+		cancel()
+		switch {
+		case err == nil:
+			return registration.Run(ctx, registration.Options{
+				Driver: csi.DriverName, Endpoint: o.kubeletEndpoint, KubeletDir: o.kubeletDir,
+			})
+		case ctx.Err() != nil:
 			return nil
-		}
-		if !fault.Is(err, fault.Transient) && !fault.Is(err, fault.Deadline) {
+		case !fault.Is(err, fault.Transient) && !fault.Is(err, fault.Deadline):
 			return err
 		}
 		klog.FromContext(ctx).Error(err, "Engine does not answer: the driver is not registered before it does", "agentEndpoint", o.agentEndpoint)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(pause):
+		case <-time.After(time.Second):
 		}
 	}
-	return registration.Run(ctx, registration.Options{
-		Driver: csi.DriverName, Endpoint: filepath.Clean(o.kubeletEndpoint), KubeletDir: o.kubeletDir,
-	})
 }

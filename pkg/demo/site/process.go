@@ -29,6 +29,12 @@ type Process struct {
 	conn   *grpc.ClientConn
 }
 
+// AddArgs adds arguments for the next start.
+func (p *Process) AddArgs(args ...string) { p.args = append(p.args, args...) }
+
+// Socket is the path of the socket at which the process answers.
+func (p *Process) Socket() string { return p.socket }
+
 // Start starts the process and waits until it answers.
 func (p *Process) Start(ctx context.Context) error {
 	if err := p.Spawn(); err != nil {

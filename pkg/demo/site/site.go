@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/holkas-io/holkas/pkg/objstore/dir"
+	"github.com/holkas-io/holkas/pkg/repository"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
 
@@ -73,7 +75,41 @@ func Start(ctx context.Context, o Options) (*Site, error) {
 			return nil, errors.Join(err, s.Close(context.WithoutCancel(ctx)))
 		}
 	}
+	if err := s.announced(ctx); err != nil {
+		return nil, errors.Join(err, s.Close(context.WithoutCancel(ctx)))
+	}
 	return s, nil
+}
+
+// announced waits until the controller knows the node, whose engine announces
+// itself in its own time.
+func (s *Site) announced(ctx context.Context) error {
+	repo, err := s.openRepository(ctx, false)
+	if err != nil {
+		return err
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		_, err := repo.Nodes.Latest(ctx, string(s.Node))
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.Engine.Exited():
+			return fmt.Errorf("%s ended: see %s", s.Engine.Name, s.Engine.log)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Site) openRepository(ctx context.Context, create bool) (*repository.Repository, error) {
+	store, err := dir.Open(ctx, dir.Options{Root: s.Repository, Create: create})
+	if err != nil {
+		return nil, err
+	}
+	return repository.Open(ctx, store, repository.Options{})
 }
 
 // Prepare makes the pools and the processes but starts none.
@@ -105,6 +141,9 @@ func Prepare(ctx context.Context, o Options) (*Site, error) {
 			return nil, err
 		}
 	}
+	if _, err := s.openRepository(ctx, o.Repository == ""); err != nil {
+		return nil, errors.Join(err, s.Close(context.WithoutCancel(ctx)))
+	}
 	for _, po := range o.Pools {
 		pool, err := makePool(ctx, s.Dir, po)
 		if err != nil {
@@ -118,7 +157,7 @@ func Prepare(ctx context.Context, o Options) (*Site, error) {
 
 func (s *Site) define(o Options) {
 	engineArgs := []string{
-		"engine", "--node-id=" + string(s.Node), "--repository=dir:" + s.Repository, "--create-repository",
+		"engine", "--node-id=" + string(s.Node), "--repository=dir:" + s.Repository,
 		"--agent-endpoint=" + s.AgentEndpoint(), "--state-dir=" + filepath.Join(s.Dir, "state"),
 	}
 	for _, pool := range s.pools {
@@ -139,7 +178,7 @@ func (s *Site) define(o Options) {
 	for i := range max(o.Controllers, 1) {
 		name := fmt.Sprintf("controller%d", i)
 		s.Controller = append(s.Controller, process(name, o.Binary, []string{
-			"controller", "--endpoint=unix://" + s.socket(name), "--repository=dir:" + s.Repository, "--create-repository",
+			"controller", "--endpoint=unix://" + s.socket(name), "--repository=dir:" + s.Repository,
 		}))
 	}
 }
