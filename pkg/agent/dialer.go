@@ -44,6 +44,7 @@ type Dialer struct {
 	closed     bool
 	identities *identities
 	links      map[volume.NodeID]*link
+	dropped    map[*link]bool // those that calls still use
 }
 
 // link is the connection to a node at one address. It is closed when it was
@@ -52,9 +53,7 @@ type link struct {
 	endpoint Endpoint
 	conn     *grpc.ClientConn
 
-	// of Dialer.mu
-	calls   int
-	dropped bool
+	calls int // under way; guarded by Dialer.mu
 }
 
 // Backend returns a node's backend by name. Invalid if the node's address makes
@@ -73,7 +72,7 @@ func (d *Dialer) Backend(n repository.Node, name string) (backend.Backend, error
 	return c, nil
 }
 
-// Info asks a node's engine what it is. Precondition if another node's engine
+// Info asks a node's engine what it is. Transient if another node's engine
 // answers.
 func (d *Dialer) Info(ctx context.Context, n repository.Node) (Info, error) {
 	c, err := d.client(n)
@@ -95,6 +94,10 @@ func (d *Dialer) Close() error {
 	var faults []error
 	for node, l := range d.links {
 		delete(d.links, node)
+		faults = append(faults, l.conn.Close())
+	}
+	for l := range d.dropped {
+		delete(d.dropped, l)
 		faults = append(faults, l.conn.Close())
 	}
 	return errors.Join(faults...)
@@ -130,14 +133,14 @@ func (d *Dialer) use(node volume.NodeID, endpoint Endpoint) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
+	if d.links == nil {
+		d.links, d.dropped = map[volume.NodeID]*link{}, map[*link]bool{}
+	}
 	if l != nil {
-		l.dropped = true
-		l.closeUnusedLocked()
+		d.dropped[l] = true
+		d.closeUnusedLocked(l)
 	}
 	l = &link{endpoint: endpoint, conn: conn, calls: 1}
-	if d.links == nil {
-		d.links = map[volume.NodeID]*link{}
-	}
 	d.links[node] = l
 	return l, nil
 }
@@ -146,11 +149,13 @@ func (d *Dialer) release(l *link) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l.calls--
-	l.closeUnusedLocked()
+	d.closeUnusedLocked(l)
 }
 
-func (l *link) closeUnusedLocked() {
-	if l.dropped && l.calls == 0 {
+// closeUnusedLocked closes a connection that was dropped with its last call.
+func (d *Dialer) closeUnusedLocked(l *link) {
+	if d.dropped[l] && l.calls == 0 {
+		delete(d.dropped, l)
 		_ = l.conn.Close() // nothing is under way on it
 	}
 }

@@ -117,7 +117,10 @@ func (s *Server) Serve(ctx context.Context, listen ...Endpoint) error {
 	if len(listen) == 0 {
 		return fault.New(fault.Invalid, "agent endpoints: none: want at least one")
 	}
-	node := s.options.Info(ctx).Node
+	node, err := volume.ParseNodeID(string(s.options.Info(ctx).Node))
+	if err != nil {
+		return fault.Wrap(err, "agent server", "")
+	}
 	identities, err := s.identities(ctx, node, listen)
 	if err != nil {
 		return err
@@ -233,6 +236,11 @@ func drain(server *grpc.Server, grace time.Duration) error {
 
 func (s *Server) newServer(ctx context.Context, node volume.NodeID, identities *identities, l net.Listener) *grpc.Server {
 	i := interceptor{node: node, metrics: s.metrics, log: klog.FromContext(ctx)}
+	_, isSocket := l.(*socket)
+	age := connectionAge
+	if isSocket {
+		age = 0 // there is no certificate to look at anew
+	}
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.MaxSendMsgSize(maxReplyBytes),
@@ -242,9 +250,9 @@ func (s *Server) newServer(ctx context.Context, node volume.NodeID, identities *
 		grpc.StaticConnWindowSize(4 * windowBytes),
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery / 2, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingTimeout, MaxConnectionAge: connectionAge}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingEvery, Timeout: pingTimeout, MaxConnectionAge: age}),
 	}
-	if _, ok := l.(*socket); !ok {
+	if !isSocket {
 		i.authorise = true
 		options = append(options, grpc.Creds(credentials.NewTLS(identities.server())))
 	}

@@ -243,19 +243,38 @@ func TestNewAddress(t *testing.T) {
 	}
 }
 
+// TestClosedDialer closes a dialer under a call to where the node was, and one to
+// where it is.
 func TestClosedDialer(t *testing.T) {
-	var s served
-	n, _ := serveUnix(t, t.Context(), ServerOptions{}, s.fake())
+	entered := make(chan struct{}, 2)
+	slow := &fake{remove: func(ctx context.Context, _ volume.ID) error {
+		entered <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	old, _ := serveUnix(t, t.Context(), ServerOptions{}, slow)
+	now, _ := serveUnix(t, t.Context(), ServerOptions{}, slow)
 	d := &Dialer{}
-	b := dialWith(t, d, n)
-	if _, err := b.Health(t.Context()); err != nil {
-		t.Fatal(err)
+	failed := make(chan error, 2)
+	for _, n := range []repository.Node{old, now} {
+		b := dialWith(t, d, n)
+		go func() { failed <- b.DeleteVolume(t.Context(), volume.NewID()) }()
+		<-entered
 	}
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Health(t.Context()); !fault.Is(err, fault.Transient) {
-		t.Errorf("got %v, want Transient", err)
+	for range 2 {
+		if err := <-failed; !fault.Is(err, fault.Transient) {
+			t.Errorf("a call under way: got %v, want Transient", err)
+		}
+	}
+	b, err := d.Backend(now, "local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.DeleteVolume(t.Context(), volume.NewID()); !fault.Is(err, fault.Transient) {
+		t.Errorf("a call after it: got %v, want Transient", err)
 	}
 }
 

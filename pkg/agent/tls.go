@@ -59,10 +59,11 @@ func (t TLS) load() (*identity, error) {
 // each other, as in the middle of a rotation, it keeps to the last that did.
 type identities struct {
 	files   TLS
-	failing func(error) // hears of every failed reading
+	failing func(error) // hears of a failed reading, once until it changes
 
-	mu   sync.Mutex
-	last *identity
+	mu     sync.Mutex
+	last   *identity
+	failed string
 }
 
 func newIdentities(files TLS, failing func(error)) (*identities, error) {
@@ -78,10 +79,13 @@ func (i *identities) current() *identity {
 	defer i.mu.Unlock()
 	now, err := i.files.load()
 	if err != nil {
-		i.failing(err)
+		if said := err.Error(); said != i.failed { // anybody can make us read
+			i.failed = said
+			i.failing(err)
+		}
 		return i.last
 	}
-	i.last = now
+	i.last, i.failed = now, ""
 	return now
 }
 

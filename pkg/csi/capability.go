@@ -29,7 +29,7 @@ func demandsOf(all []*csi.VolumeCapability) (demands, error) {
 	for i, c := range all {
 		at := fmt.Sprintf("volume_capabilities[%d]", i)
 		if err := complete(c); err != nil {
-			return d, fault.Wrap(err, "", at)
+			return demands{}, fault.Wrap(err, "", at)
 		}
 		use, err := useAt(c)
 		if i == 0 {

@@ -137,13 +137,13 @@ func TestNodeDownAndRetired(t *testing.T) {
 		t.Error("an engine that is down makes the controller not ready")
 	}
 
-	retire := func(args ...string) error {
-		return exec.CommandContext(ctx, program, append([]string{"retire", "--repository=dir:" + alpha.Site.Repository, "--yes"}, args...)...).Run()
+	retire := func(node string) error {
+		return exec.CommandContext(ctx, program, "retire", node, "--repository=dir:"+alpha.Site.Repository, "--yes").Run()
 	}
-	if err := retire("--node=delta"); err == nil {
+	if err := retire("delta"); err == nil {
 		t.Error("a node that does not exist was retired")
 	}
-	lab.Must(t, retire("--node=beta"))
+	lab.Must(t, retire("beta"))
 	_, err = alpha.ControllerUnpublishVolume(ctx, &csi.ControllerUnpublishVolumeRequest{VolumeId: v.VolumeId, NodeId: "beta"})
 	lab.Must(t, err)
 	removeAll(t, alpha, []string{s.SnapshotId}, v.VolumeId, anywhere.VolumeId)
@@ -182,17 +182,15 @@ func TestRepositoryAway(t *testing.T) {
 
 		_, err := l.CreateVolume(ctx, lab.VolumeRequest("another", 64*lab.MiB, site.Filesystem("ext4")))
 		lab.WantCode(l.T, err, codes.Unavailable)
-		for _, p := range l.Processes() {
+		for _, p := range []*site.Process{l.Engine, l.NodePlugin} {
 			p.Kill()
+			lab.Must(l.T, p.Start(ctx))
 		}
-		lab.Must(l.T, l.Engine.Start(ctx))
-		lab.Must(l.T, l.NodePlugin.Start(ctx))
 		restage(l, m)
 		body, err := os.ReadFile(filepath.Join(m.Target, "file"))
 		if err != nil || string(body) != "content" {
 			l.T.Fatalf("read %q, %v", body, err)
 		}
-		lab.Must(l.T, l.Controller[0].Spawn())
 		back()
 		lab.Eventually(l.T, func() error {
 			_, err := l.CreateVolume(ctx, lab.VolumeRequest("another", 64*lab.MiB, site.Filesystem("ext4")))

@@ -164,7 +164,12 @@ func (s *store) wrap(err error) error {
 	return fault.Wrap(access(err), "", fmt.Sprintf("pool %s at %s", s.name, s.layout))
 }
 
-func (s *store) close() { s.lock.Close() }
+// close gives the pool free, also where a process that was just forked still has
+// the folder open.
+func (s *store) close() {
+	_ = unix.Flock(int(s.lock.Fd()), unix.LOCK_UN) // closing does the same, later
+	s.lock.Close()
+}
 
 // access gives kinds to the errors that a disk or a filesystem gives; one that
 // has a kind keeps it.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -46,8 +47,28 @@ func (x xfs) owed(dir string, sizeBytes int64) (int64, error) {
 // settle has nothing to do: XFS counts at once.
 func (x xfs) settle() error { return nil }
 
-// reclaim has nothing to wait for either: statfs pushes what was unlinked.
-func (x xfs) reclaim() error { return nil }
+// reclaim waits until XFS has taken back what unlinked files had, which it does in
+// the background, and what it set aside for copies that were not written.
+func (x xfs) reclaim() error {
+	f, err := os.Open(x.root)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r := eofBlocks{version: 1}
+	return os.NewSyscallError("free unused blocks of xfs", ioctl(f, freeEOFBlocks, unsafe.Pointer(&r)))
+}
+
+// XFS_IOC_FREE_EOFBLOCKS and struct xfs_fs_eofblocks of xfs/xfs_fs.h. Without
+// flags it looks at all files, and passes over those that are busy.
+const freeEOFBlocks = 0x8080583a
+
+type eofBlocks struct {
+	version, flags          uint32
+	user, group, project, _ uint32
+	minimumFileSize         uint64
+	_                       [12]uint64
+}
 
 // room leaves a 64th of all thick volumes for the records of extents, which
 // become many when preallocated space is written in random order, a 32nd of all

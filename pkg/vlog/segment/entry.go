@@ -111,14 +111,18 @@ func (e Entry) append(b []byte, end vlog.Block) []byte {
 // at framesEnd.
 func decodeIndex(b []byte, blocks vlog.Block, framesEnd int64, what string) (Index, int, error) {
 	d := wire.NewDecoder(wire.Box{Body: b}, what)
-	x := Index{Sources: make([]Source, d.Count("sources", MaxSources, 18))}
-	for i := range x.Sources {
-		s := &x.Sources[i]
+	var x Index
+	for range d.Count("sources", MaxSources, 18) {
+		var s Source
 		d.Fixed(s.Log[:])
 		s.Epoch = vlog.Epoch(d.Uvarint("source's epoch", 1, uint64(vlog.MaxEpoch)))
 		s.Sequence = vlog.Sequence(d.Uvarint("source's sequence", 1, uint64(vlog.MaxSequence)))
+		x.Sources = append(x.Sources, s)
 	}
-	x.Entries = make([]Entry, d.Count("entries", MaxEntries, 3))
+	entries := d.Count("entries", MaxEntries, 3)
+	if entries > 0 {
+		x.Entries = make([]Entry, entries)
+	}
 	frames, end, offset := 0, vlog.Block(0), int64(headBytes)
 	for i := range x.Entries {
 		e := decodeEntry(d, end, blocks, len(x.Sources))
@@ -135,13 +139,12 @@ func decodeIndex(b []byte, blocks vlog.Block, framesEnd int64, what string) (Ind
 		}
 		x.Entries[i], end = e, e.End()
 	}
-	x.Seals = make([]Seal, d.Count("seals", MaxSeals, 29))
-	for i := range x.Seals {
+	for i := range d.Count("seals", MaxSeals, 29) {
 		id, err := volume.ParseSnapshotID(string(d.Bytes(28)))
 		if err != nil && d.Err() == nil {
 			d.Fail("seal %d: %w", i, err)
 		}
-		x.Seals[i] = Seal{id, vlog.Block(d.Uvarint("snapshot's blocks", 0, uint64(blocks)))}
+		x.Seals = append(x.Seals, Seal{id, vlog.Block(d.Uvarint("snapshot's blocks", 0, uint64(blocks)))})
 	}
 	if offset != framesEnd {
 		d.Fail("frames end at %d, want %d", offset, framesEnd)
