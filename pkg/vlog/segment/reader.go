@@ -134,7 +134,7 @@ func verifyFrame(object []byte, e Entry, id Identity, cipher *frame.Cipher, tags
 	switch {
 	case err != nil:
 		return err
-	case false || h.FirstLow != uint32(e.First):
+	case h.Blocks != int(e.Count) || h.FirstLow != uint32(e.First):
 		return fault.New(fault.Corrupt, "%s at %d: frame: got %d blocks from %d (low 32 bits), want %d from %d", id.Key(), e.Offset, h.Blocks, h.FirstLow, e.Count, e.First)
 	}
 	_, _ = tags.Write(h.Tag[:])
