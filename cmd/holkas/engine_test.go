@@ -47,7 +47,7 @@ func staged(t *testing.T, s *site.Site, c site.Clients) *site.Mounted {
 func TestRepositoryAway(t *testing.T) {
 	s := prepare(t, nil)
 	away := filepath.Dir(s.Repository)
-	must(t, os.RemoveAll(away))
+	must(t, os.Rename(away, away+"-gone"))
 	start(t, s.Engine, s.NodePlugin)
 	clients, err := s.Clients(0)
 	must(t, err)
@@ -58,7 +58,7 @@ func TestRepositoryAway(t *testing.T) {
 		return strings.Contains(string(s.Engine.Log(8000)), "Node is not announced")
 	})
 
-	must(t, os.Mkdir(away, 0o755))
+	must(t, os.Rename(away+"-gone", away))
 	start(t, s.Controller[0])
 	eventually(t, "a controller can create a volume on the node", func() bool {
 		_, err := clients.CreateVolume(t.Context(), &csi.CreateVolumeRequest{
@@ -132,7 +132,7 @@ func TestTwoEnginesOnePool(t *testing.T) {
 // directory is that of another machine.
 func TestOtherMachine(t *testing.T) {
 	s := prepare(t, nil)
-	c := catalogue{dir: s.Repository, create: true}
+	c := catalogue{dir: s.Repository}
 	r, err := c.open(t.Context())
 	must(t, err)
 	must(t, controller.Announce(t.Context(), r, repository.Node{

@@ -129,6 +129,27 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+// TestCreateRepository sees that a repository is made only if that is said.
+func TestCreateRepository(t *testing.T) {
+	c := catalogue{dir: filepath.Join(t.TempDir(), "repository")}
+	if _, err := c.open(t.Context()); err == nil {
+		t.Error("a missing directory was opened as a repository")
+	}
+	must(t, os.Mkdir(c.dir, 0o755))
+	if _, err := c.open(t.Context()); err == nil {
+		t.Error("an empty directory was opened as a repository")
+	}
+	c.create = true
+	first, err := c.open(t.Context())
+	must(t, err)
+	c.create = false
+	again, err := c.open(t.Context())
+	must(t, err)
+	if first.ID() != again.ID() {
+		t.Errorf("id %s, and then %s: want one repository", first.ID(), again.ID())
+	}
+}
+
 // TestWorkFails tells a failure from a mistake in the usage.
 func TestWorkFails(t *testing.T) {
 	code, _, stderr := try(t, "", "controller", "--endpoint=unix:///nowhere/csi.sock", "--repository=dir:/nowhere/repository")
