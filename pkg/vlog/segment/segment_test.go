@@ -202,16 +202,35 @@ func TestForgeryIsSeen(t *testing.T) {
 		} else if !encrypted && tail.Digest == f.Digest {
 			t.Error("a forged foot has the digest of the true one")
 		}
-		other := newCipher(t, nil)
-		again := sample(t, other, frame.None)
-		first, third := f.Index.Entries[0], again.Index.Entries[0]
-		b = bytes.Clone(f.Object)
-		copy(b[first.Offset:], again.Object[third.Offset:third.Offset+min(third.Stored, first.Stored)])
-		b[first.Offset+100] ^= 1
-		if _, err := Verify(b, testInfo.Identity, nil); !fault.Is(err, fault.Corrupt) {
-			t.Errorf("exchanged frame: %v, want corrupt", err)
-		}
 	})
+}
+
+// TestExchangedFrameIsSeen: another whole frame of the same writer and place, as
+// only its tag tells, and an index that says other things than the frames do.
+func TestExchangedFrameIsSeen(t *testing.T) {
+	form := func(fill byte) (*Writer, Finished) {
+		w := newTestWriter(t, nil)
+		must(t, w.Data(5, bytes.Repeat([]byte{fill}, vlog.BlockSize), 0))
+		return w, w.Finish()
+	}
+	_, a := form(1)
+	_, b := form(2)
+	e := a.Index.Entries[0]
+	copy(a.Object[e.Offset:e.Offset+e.Stored], b.Object[e.Offset:])
+	if _, err := Verify(a.Object, testInfo.Identity, newCipher(t, nil)); !fault.Is(err, fault.Corrupt) {
+		t.Errorf("exchanged frame: %v, want corrupt", err)
+	}
+	for name, change := range map[string]func(*Entry){
+		"blocks": func(e *Entry) { e.Count = 2 },
+		"first":  func(e *Entry) { e.First++ },
+	} {
+		w := newTestWriter(t, nil)
+		must(t, w.Data(5, text(vlog.BlockSize), 0))
+		change(&w.index.Entries[0])
+		if _, err := Verify(w.Finish().Object, testInfo.Identity, nil); !fault.Is(err, fault.Corrupt) {
+			t.Errorf("another %s in the index: %v, want corrupt", name, err)
+		}
+	}
 }
 
 // TestSegmentsOfOthersAreRefused: whole, but not what belongs in the slot.
