@@ -106,19 +106,27 @@ func TestSecretsHide(t *testing.T) {
 	}
 }
 
+// FuzzParseClass gives the readers of parameters any: they refuse them as
+// Invalid, or what they return is whole.
 func FuzzParseClass(f *testing.F) {
 	f.Add("backend", "local", "provisioning", "thin")
 	f.Add("maxSnapshotPause", "1s", "maxSnapshotPause", "-1")
+	f.Add("consistency", "crash", "provisioning", "thick")
 	f.Fuzz(func(t *testing.T, k1, v1, k2, v2 string) {
 		class, err := volume.ParseClass(params{k1: v1}, params{k2: v2})
-		if err != nil {
-			if !fault.Is(err, fault.Invalid) {
-				t.Errorf("kind of %v", err)
-			}
-			return
-		}
-		if class.Backend == "" || class.Provisioning == "" || class.MaxSnapshotPause <= 0 {
-			t.Errorf("an accepted class lacks a default: %+v", class)
-		}
+		invalidOr(t, err, class.Backend != "" && class.Provisioning != "" && class.MaxSnapshotPause > 0, class)
+		mutable, err := volume.ParseMutable(params{k1: v1, k2: v2})
+		invalidOr(t, err, mutable.MaxSnapshotPause == nil || *mutable.MaxSnapshotPause > 0, mutable)
+		consistency, err := volume.ParseConsistency(params{k1: v1, k2: v2})
+		invalidOr(t, err, consistency == volume.CrashConsistent || consistency == volume.FilesystemConsistent, consistency)
+		fs, err := volume.ParseFilesystem(v1)
+		invalidOr(t, err, fs == volume.Ext4 || fs == volume.XFS || fs == volume.Btrfs, fs)
 	})
+}
+
+func invalidOr(t *testing.T, err error, whole bool, got any) {
+	t.Helper()
+	if err != nil && !fault.Is(err, fault.Invalid) || err == nil && !whole {
+		t.Errorf("got %+v, %v", got, err)
+	}
 }

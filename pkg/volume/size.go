@@ -10,8 +10,8 @@ import (
 const SizeUnit = 4096
 
 // MinimumBytes and DefaultBytes are the least size of a volume and the size of
-// one that is asked for without any. MaximumBytes is 16 EiB less what a loop
-// device's signed offsets cannot reach.
+// one that is asked for without any. MaximumBytes, 1 EiB, keeps every sum of a few
+// sizes within 63 bits.
 const (
 	MinimumBytes int64 = 1 << 20
 	DefaultBytes int64 = 1 << 30
