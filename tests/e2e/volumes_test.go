@@ -118,9 +118,11 @@ func TestReadOnlyPublication(t *testing.T) {
 			if capability.GetMount() != nil {
 				path = filepath.Join(path, "file")
 			}
-			if f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600); err == nil {
-				f.Close()
-				l.T.Errorf("%s was opened for writing", path)
+			if f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600); err == nil { // a device opens, and refuses the write
+				_, err := f.WriteAt([]byte("x"), 0)
+				if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+					l.T.Errorf("%s was written", path)
+				}
 			}
 			l.Remove(m)
 		}
