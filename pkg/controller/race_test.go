@@ -264,3 +264,56 @@ func publishRace(t *testing.T, w *world, seed uint64) (published map[volume.ID]b
 	time.Sleep(time.Second)
 	return published
 }
+
+// TestDuplicatesInFlight: while a call is at work a second one for the same thing
+// is turned away, naming it, also one of another operation; then it is let in.
+func TestDuplicatesInFlight(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		v := w.volume(thick("one", mib))
+		slow := w.controller(weather(rand.New(rand.NewPCG(1, 1)), -1))
+		second := func(operation string, call func() error) {
+			t.Helper()
+			synctest.Wait()
+			wantKind(t, call(), fault.Busy, operation, "at work")
+		}
+		var wg sync.WaitGroup
+		create := func(name string) error {
+			_, err := slow.CreateVolume(t.Context(), thick(name, mib))
+			return err
+		}
+		snapshot := func() error {
+			_, err := slow.CreateSnapshot(t.Context(), CreateSnapshotRequest{Name: "snap", Volume: v.ID})
+			return err
+		}
+		expand := func() error {
+			_, err := slow.ExpandVolume(t.Context(), v.ID, volume.Range{RequiredBytes: 2 * mib})
+			return err
+		}
+		wg.Go(func() { _ = create("two") })
+		second("CreateVolume", func() error { return create("two") })
+		wg.Go(func() { _ = create("three") }) // another name is not in the way
+		second("CreateVolume", func() error { return create("three") })
+		wg.Go(func() { _ = snapshot() })
+		second("CreateSnapshot", snapshot)
+		wg.Go(func() { _ = expand() })
+		for range 100 { // it looks at the volume before it locks, on the bubble's clock
+			if time.Sleep(time.Millisecond); slow.locked("volume", string(v.ID)) {
+				break
+			}
+		}
+		second("ExpandVolume", func() error { return slow.DeleteVolume(t.Context(), v.ID) })
+		wg.Wait()
+		rng := rand.New(rand.NewPCG(1, 2))
+		must(t, insist(t.Context(), rng, immortal(), func() error { return slow.DeleteVolume(t.Context(), v.ID) }))
+		must(t, insist(t.Context(), rng, immortal(), func() error { return create("two") }))
+		time.Sleep(time.Second) // what is still on its way
+	})
+}
+
+// locked reports whether a lock is held.
+func (c *Controller) locked(what, name string) bool {
+	c.locks.mu.Lock()
+	defer c.locks.mu.Unlock()
+	_, held := c.locks.held[key{what, name}]
+	return held
+}
