@@ -9,8 +9,9 @@ import (
 )
 
 // Backend keeps volumes. All methods may be called from several goroutines.
-// Errors are of package fault; NotFound, Busy, Transient, Canceled, Deadline and
-// Internal can come from every method and are not repeated below.
+// Errors are of package fault; Invalid (for arguments that can never be right),
+// NotFound, Busy, Transient, Canceled, Deadline and Internal can come from every
+// method and are not repeated below.
 type Backend interface {
 	// CreateVolume makes a volume, blank or from a source in the same backend.
 	// Its parts are complete and durable before it returns. Exists if the id is
@@ -19,7 +20,8 @@ type Backend interface {
 	// Precondition if the source would have to be paused for too long.
 	CreateVolume(ctx context.Context, r CreateVolumeRequest) (Volume, error)
 	// DeleteVolume removes a volume and remembers that it did; its snapshots and
-	// clones live on. An unknown id is success. InUse while it is attached.
+	// clones live on. An unknown id is success. InUse while somebody has its
+	// device open; one that nobody uses is detached.
 	DeleteVolume(ctx context.Context, id volume.ID) error
 	// ExpandVolume grows a volume, attached or not, to at least sizeBytes (a
 	// multiple of volume.SizeUnit); a smaller size changes nothing. Exhausted if
@@ -66,11 +68,15 @@ type Backend interface {
 
 	// Allocated yields the ranges of a snapshot that hold data, ascending, from
 	// offset on (a range that straddles it is clipped). It reads no data and
-	// needs constant memory. OutOfRange if offset is beyond the end.
+	// needs constant memory. OutOfRange if offset is negative or beyond the end;
+	// at the end there is nothing. An error is the last element: a stream that
+	// ends without one is whole, also when the snapshot is deleted meanwhile
+	// (NotFound).
 	Allocated(ctx context.Context, id volume.SnapshotID, offset int64) iter.Seq2[Extent, error]
 	// Delta yields the ranges of target that may differ from base, ascending,
-	// from offset on, as Allocated does. A range that is not yielded is equal.
-	// Invalid if the two are not of one volume or base is the younger one.
+	// from offset on, as Allocated does. A range that is not yielded is equal;
+	// behind its end base counts as zeros. Invalid if the two are not of one
+	// volume or base is the younger one.
 	Delta(ctx context.Context, base, target volume.SnapshotID, offset int64) iter.Seq2[Extent, error]
 
 	// Capacity says how much could be created now for a class.
