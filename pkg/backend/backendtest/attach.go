@@ -1,6 +1,7 @@
 package backendtest
 
 import (
+	"bytes"
 	"os"
 
 	"github.com/holkas-io/holkas/pkg/backend"
@@ -102,7 +103,10 @@ func testDetachInUse(s *scene) {
 	if got := s.volume(v.ID).Device; got != d.Path {
 		s.Errorf("device after its user closed it: %q, want %q", got, d.Path)
 	}
-	s.detach(v.ID)
+	s.must(s.Backend.DeleteVolume(s.Context(), v.ID)) // nobody uses the device: it goes with it
+	if got, err := os.ReadFile(d.Path); err == nil && bytes.Equal(got, content) {
+		s.Errorf("%s still shows a volume that was deleted", d.Path)
+	}
 }
 
 func testAttachAsManyAsThereCanBe(s *scene) {

@@ -32,7 +32,7 @@ func fixture(t *testing.T, as volume.PoolType, p volume.Provisioning) backendtes
 		Pools:      []local.PoolConfig{{Name: "pool", Path: pool}},
 		Attacher:   &loop.Attacher{},
 		StateDir:   backendtest.Dir(t),
-		PauseLimit: 2 * time.Second,
+		PauseLimit: 3 * time.Second,
 		MaxVolumes: 5,
 	}
 	var b *local.Backend
