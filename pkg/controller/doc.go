@@ -62,7 +62,16 @@
 // node is: execute tombstones, announce itself, execute tombstones again. The
 // order here is: write the tombstone, then read the node's record again, and if
 // it is back, call it. Whichever is first, one of the two sees the other; and a
-// sweep executes what was left over.
+// sweep executes what was left over: also a volume that is still in use on a node
+// that was only out of reach, which does not keep that node from coming back.
+//
+// # Publishing
+//
+// A publication is a revision of the volume's record. A node that can have only
+// so many volumes is counted twice: before, and when the publication stands there
+// as pending, seen by all that race for the last place. Then it is confirmed or
+// taken back, by whoever finds it pending; a confirmed one, which somebody may
+// have been told of, only Unpublish takes away.
 //
 // # How long Ended records stay
 //
@@ -88,8 +97,8 @@
 // # Locks
 //
 // Within a process a call holds one lock at most: a create that of its name, a
-// delete or change that of its id; Publish and Unpublish are one compare-and-swap
-// and hold none. A second call with the same key is turned away at once as Busy,
+// delete or change that of its id; Publish and Unpublish are compare-and-swaps and
+// hold none. A second call with the same key is turned away at once as Busy,
 // naming the holder. The locks spare the engines useless work and give CSI its
 // Aborted; nothing above depends on them. Sweeps take the same locks and pass
 // over what is held.
