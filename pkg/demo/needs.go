@@ -72,9 +72,7 @@ func (d *demo) findNeeds(context.Context) (string, error) {
 		slices.Sort(programs)
 		say("not installed: %s: run: apt-get install %s", strings.Join(programs, ", "), strings.Join(slices.Compact(missing), " "))
 	}
-	if err := hasRoom(d.Dir); err != nil {
-		faults = append(faults, err)
-	}
+	faults = append(faults, hasRoom(d.Dir), isOpen(d.Dir))
 	return fmt.Sprintf("PostgreSQL of %s; files under %s", where, d.Dir), errors.Join(faults...)
 }
 
@@ -90,8 +88,18 @@ func hasRoom(dir string) error {
 	case free < freeBytes:
 		return fmt.Errorf("%s has %d MiB free: want %d MiB, or another directory: --dir", dir, free>>20, int64(freeBytes)>>20)
 	}
+	return nil
+}
+
+// isOpen sees that PostgreSQL's user can go where its files are to be.
+func isOpen(dir string) error {
 	if !filepath.IsAbs(dir) || strings.ContainsAny(dir, " \t\n\\") {
 		return fmt.Errorf("%q: want an absolute path without blanks: --dir", dir)
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if info, err := os.Stat(dir); err == nil && info.Mode()&0o001 == 0 {
+			return fmt.Errorf("%s cannot be entered by the user postgres (mode %s): want a directory that is open to all: --dir", dir, info.Mode())
+		}
 	}
 	return nil
 }
