@@ -91,14 +91,17 @@ func (s *Site) announced(ctx context.Context) error {
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		_, err := repo.Nodes.Latest(ctx, string(s.Node))
-		if err == nil || time.Now().After(deadline) {
-			return err
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the engine did not announce itself: %w; its log ends:\n%s", err, s.Engine.Log(2000))
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.Engine.Exited():
-			return fmt.Errorf("%s ended: see %s", s.Engine.Name, s.Engine.log)
+			return fmt.Errorf("the engine ended; its log ends:\n%s", s.Engine.Log(2000))
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
