@@ -327,6 +327,7 @@ func TestControllerRefuses(t *testing.T) {
 		"create: mount flags":           {capable(mounted(nodeWriter, "ext4", "loop")), fault.Invalid, `"loop"`},
 		"create: block and mount":       {capable(good, raw(nodeWriter)), fault.Invalid, "both block and mount"},
 		"create: two filesystems":       {capable(good, mounted(nodeWriter, ""), mounted(nodeReader, "xfs")), fault.Invalid, "both ext4 and xfs"},
+		"create: two after none":        {capable(mounted(nodeWriter, ""), good, mounted(nodeReader, "xfs")), fault.Invalid, "both ext4 and xfs"},
 		"create: unknown parameter":     {with("speed", "high"), fault.Invalid, "parameter speed"},
 		"create: encryption":            {with("encryption", "true"), fault.Invalid, "encryption"},
 		"create: bad value":             {with("provisioning", "fat"), fault.Invalid, `"thick" or "thin"`},

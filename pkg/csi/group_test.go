@@ -120,10 +120,14 @@ func TestDeleteGroup(t *testing.T) {
 		}
 	}
 	f.err = fault.New(fault.Transient, "the store is down")
-	for name, members := range map[string][]string{"": members, "no members": nil} {
+	for name, members := range map[string][]string{"all members": members, "no members": nil} {
+		f.asked = nil
 		_, err := NewGroupControllerServer(f).DeleteVolumeGroupSnapshot(t.Context(), &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: id, SnapshotIds: members})
 		if !fault.Is(err, fault.Transient) {
 			t.Errorf("%s: got %v, want the service's error", name, err)
+		}
+		if members == nil && f.asked != nil {
+			t.Errorf("%s: asked %#v, though nobody knows whether there is such a group", name, f.asked)
 		}
 	}
 }

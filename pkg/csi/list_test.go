@@ -55,7 +55,7 @@ func TestSnapshotsOfOneVolume(t *testing.T) {
 		seen := map[string]bool{}
 		for token := ""; ; {
 			got, err := s.ListSnapshots(t.Context(), &csi.ListSnapshotsRequest{MaxEntries: most, StartingToken: token, SourceVolumeId: string(mine)})
-			if err != nil || most > 0 && len(got.Entries) > int(most) {
+			if err != nil || most > 0 && (len(got.Entries) > int(most) || got.NextToken != "" && len(got.Entries) < int(most)) {
 				t.Fatal(most, got, err)
 			}
 			for _, e := range got.Entries {
@@ -112,8 +112,9 @@ func TestListVolumeHealth(t *testing.T) {
 	}
 	s := NewControllerServer(f)
 	for _, most := range []int32{0, 1, 50, 1000} {
-		seen := 0
+		seen, calls := 0, 0
 		for token := ""; ; {
+			calls++
 			got, err := s.ControllerListVolumeHealth(t.Context(), &csi.ControllerListVolumeHealthRequest{MaxEntries: most, StartingToken: token})
 			if err != nil || most > 0 && len(got.Entries) > int(most) {
 				t.Fatal(got, err)
@@ -126,6 +127,9 @@ func TestListVolumeHealth(t *testing.T) {
 			if token = got.NextToken; token == "" {
 				break
 			}
+		}
+		if calls < 3 {
+			t.Errorf("max_entries %d: looked at all volumes in %d calls", most, calls)
 		}
 		if seen != len(sick) {
 			t.Errorf("max_entries %d: saw %d of %d", most, seen, len(sick))

@@ -151,7 +151,7 @@ func TestMetadataNeedsConstantMemory(t *testing.T) {
 		}
 	}
 	s := &sink{t: t}
-	p, _ := pagesOf(0, 0)
+	p, _ := pagesOf(0, 1<<30)
 	var before runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

@@ -104,7 +104,6 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	if err != nil {
 		return fault.Wrap(err, "serve", o.Endpoint)
 	}
-	defer l.remove()
 	return fault.Wrap(run(ctx, server, l, o), "serve", o.Endpoint)
 }
 
@@ -123,7 +122,10 @@ func run(ctx context.Context, server *grpc.Server, l *socket, o ServeOptions) er
 	}
 	l.remove()
 	drain(ctx, server, o)
-	return fault.As(fault.Internal, <-ended)
+	if err := <-ended; !errors.Is(err, grpc.ErrServerStopped) { // it may not even have begun
+		return fault.As(fault.Internal, err)
+	}
+	return nil
 }
 
 // cancelTimeout is how long calls that were canceled may take to notice it. One

@@ -312,3 +312,60 @@ func TestServeOptionsAreValidated(t *testing.T) {
 		}
 	}
 }
+
+// TestASuccessorIsLeftAlone: a successor takes the place while calls of the old
+// process still finish.
+func TestASuccessorIsLeftAlone(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	f := &fakeService{wait: func(context.Context) { close(entered); <-release }}
+	s := serve(t, filepath.Join(t.TempDir(), "csi.sock"), Services{Controller: NewControllerServer(f)})
+	old, result := blocked(t, s, entered)
+	link := s.path + ".old"
+	if err := os.Link(s.path, link); err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+	for { // until the old listener is closed
+		conn, err := net.Dial("unix", link)
+		if err != nil {
+			break
+		}
+		conn.Close()
+	}
+	if err := os.Remove(link); err != nil { // now its inode is free
+		t.Fatal(err)
+	}
+	successor := serve(t, s.path, Services{})
+	close(release)
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	if err := <-s.ended; err != nil {
+		t.Error(err)
+	}
+	conn := dial(t, s.path)
+	if err := probe(t, conn); err != nil {
+		t.Error(err)
+	}
+	conn.Close()
+	old.Close()
+	successor.end(t)
+}
+
+// TestSizesAreLimitedOnTheWire: of every call, also of one with a stream.
+func TestSizesAreLimitedOnTheWire(t *testing.T) {
+	f := &fakeService{}
+	conn := connected(t, Services{Controller: NewControllerServer(f), SnapshotMetadata: NewSnapshotMetadataServer(f)})
+	over := map[string]string{"key": strings.Repeat("x", 4096)}
+	_, err := csi.NewControllerClient(conn).DeleteVolume(t.Context(), &csi.DeleteVolumeRequest{VolumeId: impossible, Secrets: over})
+	if status.Code(err) != codes.InvalidArgument {
+		t.Errorf("got %v, want invalid", err)
+	}
+	stream, err := csi.NewSnapshotMetadataClient(conn).GetMetadataAllocated(t.Context(), &csi.GetMetadataAllocatedRequest{SnapshotId: impossible, Secrets: over})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.InvalidArgument {
+		t.Errorf("stream: got %v, want invalid", err)
+	}
+}

@@ -84,7 +84,8 @@ func (s *socket) appear(made string) (err error) {
 	return os.Rename(made, s.path)
 }
 
-// remove takes the socket's name away, if it is still this socket's.
+// remove takes the socket's name away, if it is still this socket's. It must
+// still be open: a closed one's inode number may be that of a newer socket.
 func (s *socket) remove() {
 	if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.own) {
 		_ = os.Remove(s.path) // what is left is replaced at the next start
