@@ -316,7 +316,10 @@ func TestSecretsStaySecret(t *testing.T) {
 		cut: func(_ context.Context, r backend.CreateSnapshotRequest) (backend.Snapshot, error) {
 			panic(fmt.Sprintf("%#v %s %v", r, r.Secrets, r))
 		},
-		attach: func(_ context.Context, r backend.AttachRequest) (backend.Device, error) { return anyDevice, nil },
+		attach: func(ctx context.Context, r backend.AttachRequest) (backend.Device, error) {
+			klog.FromContext(ctx).Info("Attached by the backend", "request", r)
+			return anyDevice, nil
+		},
 	})
 	b := dial(t, n)
 	ctx := WithRequestID(t.Context(), "request-77")
@@ -342,7 +345,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	if strings.Contains(said, secret) {
 		t.Errorf("the log tells the secret:\n%s", said)
 	}
-	for _, want := range []string{"CreateVolume", "CreateSnapshot", "Attach", string(id), "request-77", "ResourceExhausted", "Request panicked"} {
+	for _, want := range []string{"CreateVolume", "CreateSnapshot", "Attach", string(id), "request-77", "ResourceExhausted", "Request panicked", "Attached by the backend"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the log lacks %q:\n%s", want, said)
 		}
