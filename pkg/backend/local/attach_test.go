@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -72,8 +73,8 @@ func TestAttachedVolumeIsKept(t *testing.T) {
 		h.must(h.Detach(h.Context(), id))
 		d, err := h.Attach(h.Context(), backend.AttachRequest{ID: id, ReadOnly: true})
 		h.must(err)
-		if _, err := os.OpenFile(d.Path, os.O_RDWR, 0); err == nil {
-			h.Error("a read-only device can be opened for writing")
+		if err := writeAt(d.Path, 0, aligned(4096)); err == nil {
+			h.Error("a read-only device was written")
 		}
 		h.deleteAll()
 	})
@@ -110,8 +111,17 @@ func TestNoMoreDevices(t *testing.T) {
 	})
 }
 
-// TestExpandOnline grows a mounted volume, whose filesystem then grows too, and a
-// raw one.
+// writeAt writes a device or a file, durably.
+func writeAt(path string, offset int64, b []byte) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(b, offset)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// TestExpandOnline grows a volume while it is mounted.
 func TestExpandOnline(t *testing.T) {
 	t.Parallel()
 	eachPool(t, 512*mib, func(h *house) {
@@ -124,8 +134,11 @@ func TestExpandOnline(t *testing.T) {
 			if v.SizeBytes != 48*mib || class.Provisioning == volume.Thick && v.UsedBytes < 48*mib {
 				h.Errorf("%+v", v)
 			}
-			backendtest.Command(h, "resize2fs", v.Device)
-			h.must(os.WriteFile(filepath.Join(dir, "large"), make([]byte, 30*mib), 0o600))
+			if size := backendtest.Command(h, "blockdev", "--getsize64", v.Device); size != "50331648" {
+				h.Errorf("the device has %s bytes, want 48 MiB", size)
+			}
+			h.must(writeAt(v.Device, 48*mib-4096, aligned(4096)))
+			h.writeFile(filepath.Join(dir, "g"), "still writable")
 			if b, err := os.ReadFile(filepath.Join(dir, "f")); err != nil || string(b) != "kept" {
 				h.Errorf("read %q, %v", b, err)
 			}
