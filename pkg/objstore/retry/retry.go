@@ -117,7 +117,11 @@ func passing(err error) bool {
 
 // wait returns how long to wait after the n-th try, which failed with err.
 func (s *Store) wait(n int, err error) time.Duration {
-	bound := min(s.options.Wait<<min(n, 20), s.options.MaxWait)
+	bound := s.options.Wait
+	for ; n > 0 && bound < s.options.MaxWait; n-- {
+		bound *= 2
+	}
+	bound = min(bound, s.options.MaxWait)
 	if errors.Is(err, objstore.ErrSlowDown) {
 		bound *= slowFactor
 	}

@@ -196,7 +196,7 @@ func TestUnknownStaysUnknown(t *testing.T) {
 // TestCreateSettles walks the ways on which a creation meets an object.
 func TestCreateSettles(t *testing.T) {
 	ours, other := []byte("ours"), []byte("other")
-	lost := faults.On(faults.Create, 1, faults.Fault{Lost: faults.ErrLost})
+	lost := func() faults.Script { return faults.On(faults.Create, 1, faults.Fault{Lost: faults.ErrLost}) }
 	for name, row := range map[string]struct {
 		before []byte // what is there already
 		script faults.Script
@@ -204,17 +204,17 @@ func TestCreateSettles(t *testing.T) {
 		isOK   bool
 		gets   int64
 	}{
-		"it is ours":                         {nil, lost, 0, true, 1},
-		"it is another's":                    {other, lost, fault.Exists, false, 1},
+		"it is ours":                         {nil, lost(), 0, true, 1},
+		"it is another's":                    {other, lost(), fault.Exists, false, 1},
 		"no reply was lost":                  {other, nil, fault.Exists, false, 0},
 		"the same bytes, and no reply lost":  {ours, nil, fault.Exists, false, 0},
 		"the broken try never arrived":       {nil, faults.On(faults.Create, 1, faults.Fault{Before: faults.ErrBroken}), 0, true, 0},
 		"a refused try leaves nothing open":  {other, faults.On(faults.Create, 1, faults.Fault{Before: faults.ErrThrottled}), fault.Exists, false, 1},
-		"the look fails once":                {nil, faults.Join(lost, faults.On(faults.Get, 1, faults.Fault{Before: faults.ErrBroken})), 0, true, 2},
-		"the look is silent once":            {nil, faults.Join(lost, faults.On(faults.Get, 1, faults.Fault{Silence: true})), 0, true, 2},
-		"the reply is lost again and again":  {other, faults.Join(lost, faults.On(faults.Create, 2, faults.Fault{Lost: faults.ErrLost})), fault.Exists, false, 1},
-		"the look finds it gone: made again": {nil, faults.Join(lost, faults.On(faults.Get, 1, faults.Fault{Before: fault.New(fault.NotFound, "gone")})), 0, true, 2},
-		"the look never succeeds":            {nil, faults.Join(lost, always(faults.Fault{Before: faults.ErrBroken}, faults.Get)), fault.Transient, false, -1},
+		"the look fails once":                {nil, faults.Join(lost(), faults.On(faults.Get, 1, faults.Fault{Before: faults.ErrBroken})), 0, true, 2},
+		"the look is silent once":            {nil, faults.Join(lost(), faults.On(faults.Get, 1, faults.Fault{Silence: true})), 0, true, 2},
+		"the reply is lost again and again":  {other, faults.Join(lost(), faults.On(faults.Create, 2, faults.Fault{Lost: faults.ErrLost})), fault.Exists, false, 1},
+		"the look finds it gone: made again": {nil, faults.Join(lost(), faults.On(faults.Get, 1, faults.Fault{Before: fault.New(fault.NotFound, "gone")})), 0, true, 2},
+		"the look never succeeds":            {nil, faults.Join(lost(), always(faults.Fault{Before: faults.ErrBroken}, faults.Get)), fault.Transient, false, -1},
 		"silence, then it is another's":      {other, faults.On(faults.Create, 1, faults.Fault{Silence: true}), fault.Exists, false, 1},
 	} {
 		synctest.Test(t, func(t *testing.T) {

@@ -105,13 +105,15 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 // final.
 func (s *Store) change(ctx context.Context, size int64, try func(ctx context.Context, isUnknown bool) error) error {
 	isUnknown := false
-	return s.call(ctx, size, func(ctx context.Context) error {
+	err := s.call(ctx, size, func(ctx context.Context) error {
 		err := try(ctx, isUnknown)
-		if passing(err) {
-			isUnknown = isUnknown || !errors.Is(err, objstore.ErrRefused)
-		} else if isUnknown && !fault.Is(err, fault.Exists) {
-			return fault.As(fault.Transient, err)
+		if passing(err) && !errors.Is(err, objstore.ErrRefused) {
+			isUnknown = true
 		}
 		return err
 	})
+	if isUnknown && err != nil && !passing(err) && !fault.Is(err, fault.Exists) {
+		return fault.As(fault.Transient, err)
+	}
+	return err
 }
