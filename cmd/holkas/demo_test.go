@@ -110,7 +110,7 @@ func leftBelow(t *testing.T, dir string) string {
 	must(t, err)
 	for _, path := range append(backing, commands...) {
 		if text, err := os.ReadFile(path); err == nil && bytes.Contains(text, []byte(dir)) {
-			left = append(left, path+": "+string(text))
+			left = append(left, path+": "+strings.ReplaceAll(string(text), "\x00", " "))
 		}
 	}
 	return strings.Join(left, ", ")
