@@ -19,7 +19,7 @@ import (
 // rounds is how many histories a test runs: many more with HOLKAS_SOAK=1.
 func rounds(n int) int {
 	if os.Getenv("HOLKAS_SOAK") == "1" {
-		return 50 * n
+		return 20 * n
 	}
 	return n
 }
