@@ -38,7 +38,7 @@ func scattered(t *testing.T, b *Backend, size int64, extents int) (v *rangesVolu
 }
 
 func TestRangesNeedConstantMemory(t *testing.T) {
-	extents, pool := 20_000, int64(2<<30)
+	extents, pool := 10_000, int64(2<<30)
 	if os.Getenv("HOLKAS_SOAK") != "" {
 		extents, pool = 1_000_000, 12<<30
 	}
