@@ -56,7 +56,7 @@ func runController(ctx context.Context, o controllerOptions) error {
 		return err
 	}
 	engines := &agent.Dialer{TLS: o.tls, Log: klog.FromContext(ctx)}
-	defer engines.Close()
+	defer func() { _ = engines.Close() }() // no call is left
 	service, err := controller.New(controller.Options{Repository: repository, Engines: engines, IntentTimeout: o.intentTimeout})
 	if err != nil {
 		return err

@@ -80,9 +80,9 @@ func watch(out io.Reader, step, pid int) (printed string, delay time.Duration) {
 		all = append(all, buffer[:n]...)
 		if !sent && bytes.Contains(all, []byte(mark)) {
 			sent = true
-			time.Sleep(delay)
-			_ = syscall.Kill(-pid, syscall.SIGINT)
-			time.AfterFunc(delay, func() { _ = syscall.Kill(-pid, syscall.SIGINT) })
+			interrupt := func() { _ = syscall.Kill(-pid, syscall.SIGINT) } // it may have ended
+			time.AfterFunc(delay, interrupt)
+			time.AfterFunc(2*delay, interrupt)
 		}
 		if err != nil {
 			return string(all), delay

@@ -76,9 +76,12 @@ func must(t *testing.T, err error) {
 // eventually waits until what is asked for holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	deadline := time.After(30 * time.Second)
+	for !holds() {
+		select {
+		case <-deadline:
 			t.Fatalf("not within 30 s: %s", what)
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

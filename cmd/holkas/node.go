@@ -63,7 +63,7 @@ func runNode(ctx context.Context, o nodeOptions) error {
 	ctx = o.logging.start(ctx, "node")
 	registry := newRegistry()
 	engines := &agent.Dialer{Log: klog.FromContext(ctx)}
-	defer engines.Close()
+	defer func() { _ = engines.Close() }() // no call is left
 	self := repository.Node{ID: o.node, Address: o.agentEndpoint}
 	engine, err := engines.Backend(self, volume.BackendLocal)
 	if err != nil {

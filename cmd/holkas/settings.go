@@ -109,7 +109,7 @@ func klogFlags() *flag.FlagSet {
 
 func parsePath(text string) (string, error) {
 	if !filepath.IsAbs(text) || filepath.Clean(text) != text || text == "/" {
-		return "", fmt.Errorf("%q: want an absolute path without . and ..", text)
+		return "", fmt.Errorf("%q: want an absolute path, free of . and .. elements", text)
 	}
 	return text, nil
 }

@@ -42,7 +42,7 @@ func TestUsage(t *testing.T) {
 				`--endpoint: "/csi.sock": want unix:///an/absolute/path, the path of at most 102 bytes`,
 				`--repository: "/r": want dir:/an/absolute/path`,
 				`--intent-timeout: "-1s": want a time such as 90s or 5m`,
-				`--agent-tls-key: "k": want an absolute path without . and ..`,
+				`--agent-tls-key: "k": want an absolute path, free of . and .. elements`,
 				`--metrics-address: "9090": want host:port, with a port from 1 to 65535, or :port for every address`,
 				"--agent-tls-cert: missing: want all three of --agent-tls-cert, --agent-tls-key and --agent-tls-ca, or none",
 			}},

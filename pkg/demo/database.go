@@ -72,7 +72,7 @@ func (d *demo) startLoad(ctx context.Context) (string, error) {
 func (l *load) runs() error {
 	select {
 	case <-l.done:
-		return fmt.Errorf("the load ended early: %v: %s", l.err, l.out.String())
+		return errors.Join(fmt.Errorf("the load ended early: %s", l.out.String()), l.err)
 	default:
 		return nil
 	}

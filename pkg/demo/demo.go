@@ -208,7 +208,7 @@ func (d *demo) cut(ctx context.Context) (backend.Snapshot, error) {
 		return backend.Snapshot{}, err
 	}
 	dialer := &agent.Dialer{}
-	defer dialer.Close()
+	defer func() { _ = dialer.Close() }() // no call is left
 	engine, err := dialer.Backend(repository.Node{ID: d.site.Node, Address: d.site.AgentEndpoint()}, volume.BackendLocal)
 	if err != nil {
 		return backend.Snapshot{}, err

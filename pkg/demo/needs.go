@@ -48,8 +48,7 @@ var programsOf = map[string]struct {
 // is missing and what to install.
 func (d *demo) findNeeds(context.Context) (string, error) {
 	// A shell that became root by su may not have these.
-	os.Setenv("PATH", os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin")
-	var faults []error
+	faults := []error{os.Setenv("PATH", os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin")}
 	say := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if os.Geteuid() != 0 {
 		say("not root: the demo makes loop devices and mounts: run it with sudo")
