@@ -192,3 +192,36 @@ func TestLateExpansionIsUndone(t *testing.T) {
 		h.deleteAll()
 	})
 }
+
+// TestDevicesOfAnotherMount: an engine in a container comes back with mounts of
+// its own, and the kernel names its devices' files by mounts that are gone.
+func TestDevicesOfAnotherMount(t *testing.T) {
+	t.Parallel()
+	eachPool(t, 384*mib, func(h *house) {
+		h.close()
+		lasting := h.options.Pools[0].Path
+		passing := h.TempDir()
+		backendtest.Command(h, "mount", "--bind", lasting, passing)
+		h.options.Pools[0].Path = passing
+		h.open()
+		id := h.create(thickClass(), mib)
+		device := h.attach(id)
+		h.close()
+		backendtest.Command(h, "umount", "-l", passing)
+		h.options.Pools[0].Path = lasting
+		h.open()
+		if v, err := h.Volume(h.Context(), id); err != nil || v.Device != device {
+			h.Errorf("%+v, %v: want device %s", v, err, device)
+		}
+		for v, err := range h.Volumes(h.Context()) {
+			if err != nil || v.Device != device {
+				h.Errorf("%+v, %v: want device %s", v, err, device)
+			}
+		}
+		f, err := os.OpenFile(device, os.O_RDWR|os.O_EXCL, 0)
+		h.must(err)
+		h.want(h.DeleteVolume(h.Context(), id), fault.InUse, device)
+		f.Close()
+		h.deleteAll()
+	})
+}

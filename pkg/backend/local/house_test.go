@@ -263,3 +263,18 @@ func (h *house) thawNow(dir string) {
 	defer f.Close()
 	_ = thawMount(f)
 }
+
+// withoutFilesystem does something while the pool's folder does not exist.
+func (h *house) withoutFilesystem(do func()) error {
+	h.Helper()
+	backendtest.Unmount(h, h.root)
+	if err := os.Remove(h.root); err != nil {
+		return err
+	}
+	do()
+	if err := os.Mkdir(h.root, 0o700); err != nil {
+		return err
+	}
+	backendtest.Command(h, "mount", "-o", "loop,noatime", h.image, h.root)
+	return nil
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -123,19 +124,36 @@ func (a *Attacher) Find(ctx context.Context, dir string) (map[string]blockdev.De
 	}
 	found := make(map[string]blockdev.Device)
 	for _, number := range numbers {
-		backing, err := backingFile(number)
-		if err != nil || !strings.HasPrefix(backing, dir+"/") {
+		backing, ok := below(dir, number)
+		if !ok {
 			continue
-		}
-		id, err := identify(backing)
-		if err != nil || !isBackedBy(number, id) {
-			continue // unlinked, or another file has its name now
 		}
 		if d, err := look(number); err == nil {
 			found[backing] = d.Device
 		}
 	}
 	return found, ctx.Err()
+}
+
+// below returns the file below a directory that backs a device. The kernel names
+// a file as it was opened: through a mount that is gone since, as that of a
+// container before its restart, it names only what was below that mount. So each
+// end of the name is tried, and the file's identity decides.
+func below(dir string, number int) (backing string, ok bool) {
+	name, err := backingFile(number)
+	if err != nil {
+		return "", false
+	}
+	rest := strings.TrimPrefix(name, dir+"/")
+	for {
+		backing = filepath.Join(dir, rest)
+		if id, err := identify(backing); err == nil && isBackedBy(number, id) {
+			return backing, true
+		}
+		if _, rest, ok = strings.Cut(rest, "/"); !ok {
+			return "", false // unlinked, or another's
+		}
+	}
 }
 
 // Resize tells the device that its file has grown.
