@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/holkas-io/holkas/pkg/backend"
+	"github.com/holkas-io/holkas/pkg/backend/backendtest"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
@@ -68,6 +69,10 @@ func TestRangesAgainstBytes(t *testing.T) {
 					}
 				}
 				v.compareAll()
+				if b.Pools(t.Context())[0].Type == volume.BtrfsPool { // moves every extent, for all who share it
+					backendtest.Command(t, "btrfs", "balance", "start", "-d", b.options.Pools[0].Path)
+					v.compareAll()
+				}
 				clone := newRangesVolume(t, b, p, backend.Source{Snapshot: v.cuts[2]}, 16<<20)
 				clone.cut()
 				clone.change(40)
