@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/backend/local/internal/record"
@@ -41,7 +42,7 @@ func lookup[R record.Record](open []*store, dirOf func(*store) string) (found []
 	for _, s := range open {
 		dir := dirOf(s)
 		if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-			if err := s.present(); err != nil {
+			if err := errors.Join(s.present(), s.hasFolder(filepath.Dir(dir))); err != nil {
 				return nil, s.wrap(err)
 			}
 			continue

@@ -407,6 +407,12 @@ func TestDamagedRecord(t *testing.T) {
 				h.must(os.WriteFile(meta(dir), content, 0o600))
 			}
 		}
+		// A folder that is missing does not make its volumes absent.
+		h.must(os.Rename(h.root+"/volumes", h.root+"/elsewhere"))
+		_, err := h.Volume(h.Context(), id)
+		h.want(err, fault.Corrupt, h.root+"/volumes", "put it back")
+		h.want(h.DeleteVolume(h.Context(), id), fault.Corrupt, h.root+"/volumes")
+		h.must(os.Rename(h.root+"/elsewhere", h.root+"/volumes"))
 		// A damaged pool record keeps the pool from being opened, and another made.
 		h.close()
 		file := h.store0().poolFile()

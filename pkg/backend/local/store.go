@@ -147,6 +147,16 @@ func (s *store) present() error {
 	return nil
 }
 
+// hasFolder reports that a folder of the pool is missing, where absence says
+// nothing of what was in it.
+func (s *store) hasFolder(path string) error {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.New(fault.Corrupt, "%s is missing, but the pool is there: what was in it is not known to be gone: put it back", path)
+	}
+	return err
+}
+
 // writable reports that nothing can be written now.
 func (s *store) writable() error {
 	var st unix.Statfs_t
