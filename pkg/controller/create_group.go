@@ -147,14 +147,17 @@ func (c *Controller) makeGroup(ctx context.Context, n repository.Name, volumes [
 func (c *Controller) failGroup(ctx context.Context, n repository.Name, cause error) (repository.Group, error) {
 	ctx, cancel := detached(ctx)
 	defer cancel()
+	// Another controller that undid this attempt ended its pause, too: a cut that
+	// failed for that is no fault of the volumes.
+	_, looked := c.repository.Groups.Latest(ctx, n.ID)
 	g, completed, err := c.groups.abandon(ctx, n)
 	switch {
 	case err != nil:
 		return repository.Group{}, fault.New(fault.Transient, "not undone yet: %w (after: %w)", err, cause)
 	case completed:
 		return g, nil
-	case fault.Is(cause, fault.Fenced), fault.Is(cause, fault.Exists):
-		cause = fault.New(fault.Busy, "this attempt was undone: try again: %w", cause)
+	case !fault.Is(looked, fault.NotFound), fault.Is(cause, fault.Fenced), fault.Is(cause, fault.Exists):
+		cause = fault.New(fault.Busy, "this attempt was undone by another: try again: %w", cause)
 	}
 	return repository.Group{}, cause
 }

@@ -199,6 +199,9 @@ func (e *engine) CreateSnapshot(ctx context.Context, r backend.CreateSnapshotReq
 		return backend.Snapshot{}, err
 	}
 	defer leave()
+	if e.cutTime > 0 && r.Pause != "" && !e.holds(r.Pause) { // it was cutting when the pause ended
+		return backend.Snapshot{}, fault.New(fault.Precondition, "pause %s ended before the cut was made", r.Pause)
+	}
 	if e.deleted[string(r.ID)] {
 		return backend.Snapshot{}, fault.New(fault.Fenced, "snapshot %s was deleted", r.ID)
 	}

@@ -3,6 +3,7 @@ package controller
 import (
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -42,6 +43,29 @@ func TestAGroupsLife(t *testing.T) {
 		_, _, err = w.c.Group(t.Context(), handle)
 		wantKind(t, err, fault.NotFound)
 		must(t, w.c.DeleteGroup(t.Context(), volume.GroupHandle{Repository: volume.NewRepositoryID(), Group: g.ID}, nil))
+		w.sweepAll()
+		w.clean("in the end")
+	})
+}
+
+// TestAGroupTwiceAtOnce: a second controller takes over a name whose cut is
+// under way. The first one's pause ends in the middle, which is not to be told
+// as a state of the volumes that forbids the snapshot.
+func TestAGroupTwiceAtOnce(t *testing.T) {
+	inWorld(t, 2, func(t *testing.T, w *world) {
+		twoVolumes(w)
+		w.engines["n2"].cutTime = 2 * time.Second
+		first := make(chan error, 1)
+		go func() {
+			_, _, err := w.c.CreateGroup(t.Context(), group(w))
+			first <- err
+		}()
+		time.Sleep(time.Second) // poll: of the bubble's clock; the first one is cutting
+		second := w.controller(immortal())
+		g, _, err := second.CreateGroup(t.Context(), group(w))
+		must(t, err)
+		wantKind(t, <-first, fault.Busy, "undone by another")
+		wantHeld(t, w, g.ID)
 		w.sweepAll()
 		w.clean("in the end")
 	})
