@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -181,10 +182,21 @@ func mountable(m mount) bool {
 	return false
 }
 
+// busyLimit is how long an unmount is tried again that finds the mount busy: a
+// program that is being started for another volume holds all of this process's
+// descriptors until its exec has closed them, and so does whoever looks at a
+// mount in passing.
+const busyLimit = time.Second
+
 func unmount(at *place) error {
 	// By the parent's descriptor: one of the mount itself would keep it busy.
 	name := filepath.Join(fdPath(at.parent), at.name)
-	switch err := unix.Unmount(name, unix.UMOUNT_NOFOLLOW); {
+	err := unix.Unmount(name, unix.UMOUNT_NOFOLLOW)
+	for began := time.Now(); errors.Is(err, unix.EBUSY) && time.Since(began) < busyLimit; {
+		time.Sleep(10 * time.Millisecond)
+		err = unix.Unmount(name, unix.UMOUNT_NOFOLLOW)
+	}
+	switch {
 	case err == nil, errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
 		return at.look() // EINVAL: no mount any more
 	case errors.Is(err, unix.EBUSY):

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -131,6 +132,13 @@ func TestABusyTargetIsRetried(t *testing.T) {
 	h.must(err)
 	h.want(h.unpublish(id, "a"), fault.InUse, "still uses it")
 	h.must(held.Close())
+	h.must(h.unpublish(id, "a"))
+	// One that lets go in a moment is waited for.
+	h.must(h.publish(id, "a", Use{}))
+	held, err = os.Create(filepath.Join(h.target("a"), "held"))
+	h.must(err)
+	timer := time.AfterFunc(busyLimit/4, func() { _ = held.Close() })
+	defer timer.Stop()
 	h.must(h.unpublish(id, "a"))
 	h.must(h.unstage(id))
 }
