@@ -58,7 +58,7 @@ func (h *house) scatter(id volume.ID, share int, rng *rand.Rand) error {
 // rewrites every thick volume from end to end.
 func TestThickVolumeNeverMeetsAFullPool(t *testing.T) {
 	t.Parallel()
-	histories := 2
+	histories := 1
 	if os.Getenv("HOLKAS_SOAK") != "" {
 		histories = 50
 	}
