@@ -40,6 +40,8 @@
 // # What this package does not do
 //
 // It does not retry: package retry does, and knows what an unknown outcome means.
+// It does not notice a key that is also a prefix of others: servers that cannot
+// have both say so with codes by which they also tell of races between requests.
 // Go's HTTP client sends a PUT, POST or DELETE a second time only if nothing of it
 // was written. It does not verify ranges beyond their length: records carry their
 // own checksums. It never copies, and never uploads in parts, since an object is

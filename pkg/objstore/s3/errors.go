@@ -65,13 +65,15 @@ var verdicts = map[string]verdict{
 	"InvalidRange":       {kind: fault.OutOfRange},
 	"PreconditionFailed": {kind: fault.Exists},
 
-	"EntityTooLarge":                {kind: fault.Invalid, right: "want a smaller object"},
-	"KeyTooLongError":               {kind: fault.Invalid, right: "want a shorter prefix"},
-	"ObjectParentIsFile":            {kind: fault.Invalid, right: "its beginning is an object"},
-	"XMinioParentIsObject":          {kind: fault.Invalid, right: "its beginning is an object"},
-	"ExistingObjectIsDirectory":     {kind: fault.Invalid, right: "other keys begin with it and a slash"},
-	"ExistingObjectIsDirectoryName": {kind: fault.Invalid, right: "other keys begin with it and a slash"},
-	"XMinioObjectExistsAsDirectory": {kind: fault.Invalid, right: "other keys begin with it and a slash"},
+	"EntityTooLarge":  {kind: fault.Invalid, right: "want a smaller object"},
+	"KeyTooLongError": {kind: fault.Invalid, right: "want a shorter prefix"},
+
+	// A key that is also a prefix of others; but servers on a filesystem say so too
+	// when folders come and go meanwhile, and our keys are never such.
+	"ObjectParentIsFile":            again,
+	"XMinioParentIsObject":          again,
+	"ExistingObjectIsDirectory":     again,
+	"XMinioObjectExistsAsDirectory": again,
 
 	"SlowDown":                     slowDown,
 	"SlowDownRead":                 slowDown,
@@ -115,6 +117,7 @@ var verdicts = map[string]verdict{
 	"XMinioAdminBucketQuotaExceeded": refusal("want a higher quota"),
 	"XMinioStorageFull":              refusal("want free space in the store"),
 	"RequestTimeTooSkewed":           refusal("want this machine's clock right"),
+	"XAdminUserNotFound":             refusal("want an access key id that the store knows"),
 	"InvalidAccessKeyId":             refusal("want an access key id that the store knows"),
 	"SignatureDoesNotMatch":          refusal("want the secret key that belongs to the access key id"),
 	"ExpiredToken":                   refusal("want credentials that have not ended"),

@@ -72,7 +72,7 @@ func (re reply) whole() ([]byte, error) {
 	if re.status != http.StatusOK || re.header.Get("Etag") == "" {
 		return nil, re.strange("an object")
 	}
-	return re.body, re.verify()
+	return re.verified()
 }
 
 // part returns the body of a reply that holds the bytes from offset to last.
@@ -87,19 +87,19 @@ func (re reply) part(offset, last int64) ([]byte, error) {
 	case from != offset || to != min(last, size-1) || int64(len(re.body)) != to-from+1:
 		return nil, fault.New(fault.Transient, "got %d bytes, said to be %d to %d of %d; want %d to %d", len(re.body), from, to, size, offset, min(last, size-1))
 	case from == 0 && to == size-1:
-		return re.body, re.verify()
+		return re.verified()
 	}
 	return re.body, nil
 }
 
-// verify compares a whole object with the checksum that the store keeps of it, if
-// it does.
-func (re reply) verify() error {
-	want := re.header.Get(checksumHeader)
-	if got := checksum(re.body); want != "" && len(want) == len(got) && want != got {
-		return fault.New(fault.Corrupt, "its %d bytes have CRC-32C %s: want %s", len(re.body), got, want)
+// verified returns a whole object if it agrees with the checksum that the store
+// keeps of it, if it does. A longer one than ours is one of parts.
+func (re reply) verified() ([]byte, error) {
+	want, got := re.header.Get(checksumHeader), checksum(re.body)
+	if want != got && len(want) == len(got) {
+		return nil, fault.New(fault.Corrupt, "its %d bytes have CRC-32C %s: want %s", len(re.body), got, want)
 	}
-	return nil
+	return re.body, nil
 }
 
 func (re reply) strange(want string) error {

@@ -202,14 +202,13 @@ func (s *Store) unanswered(ctx context.Context, err error) error {
 	}
 	var typed *fault.Error
 	var certificate *tls.CertificateVerificationError
-	var noTLS tls.RecordHeaderError
 	switch {
 	case errors.As(err, &typed):
 		return err
 	case errors.As(err, &certificate):
-		return fault.New(fault.Transient, "%w to identify itself to us: %w: want a certificate for %s that the CA file, or the system, vouches for", objstore.ErrRefused, certificate.Err, s.base.Hostname())
-	case errors.As(err, &noTLS):
-		return fault.New(fault.Transient, "%w TLS: %w: is the endpoint %s one of http?", objstore.ErrRefused, err, s.base.Host)
+		return fault.New(fault.Transient, "%w: its certificate: %w: want one for %s that the CA file, or else the system, vouches for", objstore.ErrRefused, certificate.Err, s.base.Hostname())
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return fault.New(fault.Transient, "%w: %w: is the endpoint %s one of http?", objstore.ErrRefused, err, s.base.Host)
 	}
 	return fault.As(fault.Transient, err)
 }
