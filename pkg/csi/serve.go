@@ -8,6 +8,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/reflection"
 	"k8s.io/klog/v2"
 
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -100,6 +101,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	}
 	server := grpc.NewServer(grpc.ChainUnaryInterceptor(observer.unary), grpc.ChainStreamInterceptor(observer.stream))
 	o.Services.register(server)
+	reflection.Register(server) // so that any gRPC client can call it by hand
 	l, err := listen(ctx, path)
 	if err != nil {
 		return fault.Wrap(err, "serve", o.Endpoint)
