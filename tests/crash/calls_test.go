@@ -82,7 +82,7 @@ var calls = []call{
 		reply, err := l.CreateVolumeGroupSnapshot(l.T.Context(), &csi.CreateVolumeGroupSnapshotRequest{Name: tag, SourceVolumeIds: []string{v.VolumeId}})
 		lab.Must(l.T, err)
 		return func(ctx context.Context) (string, error) {
-			_, err := l.DeleteVolumeGroupSnapshot(ctx, &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: reply.GroupSnapshot.GroupSnapshotId})
+			_, err := l.DeleteVolumeGroupSnapshot(ctx, &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: reply.GroupSnapshot.GroupSnapshotId, SnapshotIds: membersOf(reply.GroupSnapshot)})
 			return "", err
 		}, func() { l.deleteSnapshotsOf(v.VolumeId, 0); l.deleteVolume(v.VolumeId) }
 	}},
@@ -191,9 +191,16 @@ func (l *crashLab) deleteSnapshot(id string) {
 	lab.Must(l.T, err)
 }
 
+func membersOf(g *csi.VolumeGroupSnapshot) (ids []string) {
+	for _, s := range g.GetSnapshots() {
+		ids = append(ids, s.SnapshotId)
+	}
+	return ids
+}
+
 func (l *crashLab) deleteGroup(g *csi.VolumeGroupSnapshot) {
 	l.T.Helper()
-	_, err := l.DeleteVolumeGroupSnapshot(l.T.Context(), &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: g.GetGroupSnapshotId()})
+	_, err := l.DeleteVolumeGroupSnapshot(l.T.Context(), &csi.DeleteVolumeGroupSnapshotRequest{GroupSnapshotId: g.GetGroupSnapshotId(), SnapshotIds: membersOf(g)})
 	lab.Must(l.T, err)
 }
 
