@@ -28,36 +28,42 @@ type Server struct {
 	Endpoint string
 
 	scratch  string
+	flags    []string
 	command  *exec.Cmd
 	lifeline io.Closer
 }
 
-// Start builds and starts a server in a new directory on a disk.
-func Start() (*Server, error) {
+// Start builds and starts a server in a new directory on a disk. The flags are
+// those of tests/s3server: "-delay", "20ms".
+func Start(flags ...string) (*Server, error) {
 	scratch, err := os.MkdirTemp("/var/tmp", "holkas-s3-")
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{scratch: scratch}
-	if err := s.start(); err != nil {
+	s := &Server{scratch: scratch, flags: flags}
+	if err := s.build(); err != nil {
 		os.RemoveAll(scratch)
+		return nil, err
+	}
+	if err := s.start(); err != nil {
+		s.Stop()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *Server) start() error {
-	program := filepath.Join(s.scratch, "s3server")
-	build := exec.Command("go", "build", "-o", program, ".")
+func (s *Server) build() error {
+	build := exec.Command("go", "build", "-o", s.program(), ".")
 	build.Dir = source()
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build tests/s3server: %w\n%s", err, out)
 	}
-	if err := os.Mkdir(s.data(), 0o700); err != nil {
-		return err
-	}
-	s.command = exec.Command(program, "-dir", s.data(), "-access-key", AccessKeyID, "-secret-key", SecretAccessKey)
+	return os.Mkdir(s.data(), 0o700)
+}
+
+func (s *Server) start() error {
+	s.command = exec.Command(s.program(), append(s.flags, "-dir", s.data(), "-access-key", AccessKeyID, "-secret-key", SecretAccessKey)...)
 	s.command.Stderr = os.Stderr
 	lifeline, err := s.command.StdinPipe() // it ends when we do, however we do
 	if err != nil {
@@ -79,11 +85,26 @@ func (s *Server) start() error {
 	return nil
 }
 
-// Stop kills the server, waits for its end and removes what it kept.
-func (s *Server) Stop() {
+// Kill kills the server and waits for its end. What it stored stays.
+func (s *Server) Kill() {
+	if s.command == nil || s.command.Process == nil {
+		return
+	}
 	_ = s.command.Process.Kill()
 	_ = s.command.Wait()
 	_ = s.lifeline.Close()
+	s.command = nil
+}
+
+// Restart starts a server again that was killed, at its old endpoint.
+func (s *Server) Restart() error {
+	s.flags = append(s.flags, "-listen", strings.TrimPrefix(s.Endpoint, "http://"))
+	return s.start()
+}
+
+// Stop kills the server and removes what it kept.
+func (s *Server) Stop() {
+	s.Kill()
 	os.RemoveAll(s.scratch)
 }
 
@@ -92,6 +113,8 @@ func (s *Server) Bucket(name string) error { return os.Mkdir(s.Folder(name), 0o7
 
 // Folder returns where the server keeps the objects of a bucket, as files.
 func (s *Server) Folder(bucket string) string { return filepath.Join(s.data(), bucket) }
+
+func (s *Server) program() string { return filepath.Join(s.scratch, "s3server") }
 
 func (s *Server) data() string { return filepath.Join(s.scratch, "buckets") }
 
