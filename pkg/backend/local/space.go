@@ -257,6 +257,9 @@ func (s *space) admitLocked(c claim) error {
 // measureLocked measures debts, and the room beside them. Those of thin volumes
 // matter only where a thick one owes something, or will (thickOwes).
 func (s *space) measureLocked(thickOwes bool) (sum claim, room roomFunc, err error) {
+	if err := s.medium.reclaim(); err != nil {
+		return claim{}, nil, err
+	}
 	sum = s.pending
 	now := time.Now()
 	for _, a := range s.accounts {
@@ -270,7 +273,7 @@ func (s *space) measureLocked(thickOwes bool) (sum claim, room roomFunc, err err
 		}
 		sum = sum.plus(a.claim())
 	}
-	if err := s.medium.reclaim(); err != nil {
+	if err := s.medium.settle(); err != nil {
 		return claim{}, nil, err
 	}
 	before, err := s.medium.room()

@@ -281,3 +281,32 @@ func (h *house) fillUp() {
 		err = nil
 	}
 }
+
+// TestDebtOutlivesTheSnapshot: btrfs copies what was written before a snapshot
+// also when that is gone. Such a volume is as safe in a full pool as any other.
+func TestDebtOutlivesTheSnapshot(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, volume.BtrfsPool, 768*mib)
+	ask := func() int64 {
+		h.Helper()
+		c, err := h.Capacity(h.Context(), thickClass())
+		h.must(err)
+		return c.AvailableBytes
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	const size = 160 * mib
+	id := h.create(thickClass(), size)
+	h.must(h.scatter(id, 100, rng))
+	fresh := ask()
+	h.must(h.DeleteSnapshot(h.Context(), h.snapshotOf(id).ID))
+	if owing := ask(); fresh-owing < size {
+		h.Errorf("available %d, and %d after a snapshot that is gone: want %d set aside", fresh, owing, int64(size))
+	}
+	if most := ask(); most > 0 {
+		h.create(thickClass(), most)
+	}
+	if err := h.scatter(id, 100, rng); err != nil {
+		h.Errorf("rewrite in a full pool: %v", err)
+	}
+	h.deleteAll()
+}
