@@ -2,6 +2,7 @@ package local
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -215,6 +216,11 @@ func (h *house) whole() {
 		if err != nil || len(health) > 0 {
 			h.Errorf("volume %s: %+v, %v", v.ID, health, err)
 		}
+		if v.Device != "" {
+			if size := deviceSize(h, h.attach(v.ID)); size != v.SizeBytes {
+				h.Errorf("volume %s has %d bytes, and its device %d", v.ID, v.SizeBytes, size)
+			}
+		}
 	}
 	for _, folder := range []string{"volumes", "snapshots"} {
 		for _, name := range h.entries(folder) {
@@ -223,6 +229,16 @@ func (h *house) whole() {
 			}
 		}
 	}
+}
+
+func deviceSize(h *house, device string) int64 {
+	h.Helper()
+	f, err := os.Open(device)
+	h.must(err)
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	h.must(err)
+	return size
 }
 
 // TestDeathWhileFrozen kills the process around the freezing of mounted
