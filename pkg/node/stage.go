@@ -68,7 +68,7 @@ func (n *Node) stage(ctx context.Context, r StageRequest) error {
 	}
 	n.here("node: attached")
 	if r.Use.Block {
-		return n.stageBlock(at, d)
+		return n.stageBlock(ctx, r, at, d)
 	}
 	return n.stageFilesystem(ctx, r, at, d)
 }
@@ -88,14 +88,18 @@ func (n *Node) flagsFor(ctx context.Context, r StageRequest) (mountOptions, erro
 }
 
 // stageBlock has nothing to do: the device is attached. It sees that the volume
-// is not staged as a filesystem.
-func (n *Node) stageBlock(at *place, d backend.Device) error {
+// is not staged as a filesystem. A formatting that never came to its end is
+// forgotten, since it would be done again over what is now to be written.
+func (n *Node) stageBlock(ctx context.Context, r StageRequest, at *place, d backend.Device) error {
 	uses, err := n.uses(d.Path)
 	if err != nil {
 		return err
 	}
 	if i := slices.IndexFunc(uses, func(m mount) bool { return m.holds(d.Path) }); i >= 0 {
 		return fault.New(fault.Exists, "%s: the volume is mounted as a filesystem at %s: unstage it there first", at.field, uses[i].point)
+	}
+	if d.Filesystem.State == backend.Formatting && !r.Use.ReadOnly {
+		return n.record(ctx, r.ID, backend.NeverFormatted, volume.NoFilesystem)
 	}
 	return nil
 }

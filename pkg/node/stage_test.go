@@ -376,3 +376,19 @@ func TestDuplicatesInFlight(t *testing.T) {
 	h.node.Close()
 	h.want(h.stage(id, Use{}), fault.Transient, "stopping")
 }
+
+// TestWhatIsWrittenRawIsNotFormattedOver: mkfs died, the volume was then used as
+// a raw block device, and is now to be a filesystem again.
+func TestWhatIsWrittenRawIsNotFormattedOver(t *testing.T) {
+	h := newHouse(t)
+	id := h.engine.create(64 << 20)
+	h.must(h.engine.RecordFilesystem(t.Context(), id, backend.Filesystem{Type: volume.Ext4, State: backend.Formatting}))
+	h.must(h.stage(id, Use{Block: true}))
+	h.write(h.device(id), "precious")
+	h.must(h.unstage(id))
+	h.want(h.stage(id, Use{Filesystem: volume.Ext4}), fault.Precondition, "never formatted, yet is not blank")
+	if got := h.read(h.device(id))[:8]; got != "precious" {
+		t.Errorf("the device holds %q", got)
+	}
+	h.must(h.unstage(id))
+}
