@@ -146,12 +146,9 @@ func (b *Backend) createBlank(ctx context.Context, r backend.CreateVolumeRequest
 	if err != nil {
 		return backend.Volume{}, err
 	}
-	thick := r.Class.Provisioning == volume.Thick
 	room := map[*store]int64{}
 	for _, s := range suitable {
-		if len(suitable) > 1 {
-			room[s], _ = s.space.available(thick, volume.MaximumBytes) // an error shows again below
-		}
+		room[s] = s.space.roughlyLeft()
 	}
 	slices.SortStableFunc(suitable, func(i, j *store) int { return cmp.Compare(room[j], room[i]) })
 	var full []error

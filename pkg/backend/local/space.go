@@ -318,6 +318,18 @@ func (s *space) shortage() (int64, error) {
 	return sum.missing(room), nil
 }
 
+// roughlyLeft says how much room is left beside what is known to be owed, which
+// is measured nowhere: good for choosing among pools only.
+func (s *space) roughlyLeft() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	room, err := s.medium.room()
+	if err != nil {
+		return 0 // it shows again when the pool is used
+	}
+	return -s.sumLocked().missing(room)
+}
+
 // available returns the largest volume that could be made now, up to limit; 0 if
 // that is less than any volume has.
 func (s *space) available(thick bool, limit int64) (int64, error) {
