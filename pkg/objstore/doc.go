@@ -8,5 +8,6 @@
 //
 // Features wrap: retries, faults and metrics are stores around stores. An
 // implementation does not retry, since only a caller can tell "it exists because
-// my own earlier try succeeded" from "somebody else won".
+// my own earlier try succeeded" from "somebody else won". Probe tries whether a
+// store keeps to the contract where stores are known not to.
 package objstore

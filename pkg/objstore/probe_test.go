@@ -53,7 +53,7 @@ func TestProbeRefuses(t *testing.T) {
 		}, "16 of 16 concurrent creations"},
 		"concurrent ones all win": {func(m *memory.Store) liar {
 			return liar{Store: m, create: checkThenPut(m)}
-		}, "concurrent creations"},
+		}, "16 of 16 concurrent creations"},
 		"two win": {func(m *memory.Store) liar {
 			return liar{Store: m, create: secondWins(m)}
 		}, "2 of 16 concurrent creations"},
@@ -111,16 +111,30 @@ func TestProbeRefuses(t *testing.T) {
 	}
 }
 
-// checkThenPut is create-if-absent as a server does it that looks first.
+// checkThenPut is create-if-absent as a server does it that looks first: all of a
+// race look before one of them writes.
 func checkThenPut(m *memory.Store) func(ctx context.Context, key string, body []byte) error {
-	looked := make(chan struct{}, 1000)
+	type race struct {
+		looked int
+		all    chan struct{}
+	}
+	var mu sync.Mutex
+	races := map[string]*race{}
 	return func(ctx context.Context, key string, body []byte) error {
 		if _, err := m.Get(ctx, key); err == nil {
 			return fault.New(fault.Exists, "exists")
 		}
-		for looked <- struct{}{}; len(looked)%16 != 0 && ctx.Err() == nil; { // all of the race look before one writes
-			time.Sleep(time.Millisecond)
+		mu.Lock()
+		r := races[key]
+		if r == nil {
+			r = &race{all: make(chan struct{})}
+			races[key] = r
 		}
+		if r.looked++; r.looked == 16 {
+			close(r.all)
+		}
+		mu.Unlock()
+		<-r.all
 		return m.Put(ctx, key, body)
 	}
 }

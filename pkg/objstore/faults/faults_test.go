@@ -148,7 +148,7 @@ func TestOutageAndCounts(t *testing.T) {
 			if err := s.Put(t.Context(), "a", nil); (err == nil) != want {
 				t.Errorf("after %ds: got %v", 30*i, err)
 			}
-			time.Sleep(30 * time.Second)
+			<-time.After(30 * time.Second)
 		}
 		s.Follow(nil)
 		_, _ = s.List(t.Context(), objstore.ListOptions{})
@@ -185,8 +185,8 @@ func TestRandom(t *testing.T) {
 		n, want int
 	}{
 		"none":      {count(func(f faults.Fault) bool { return f == faults.Fault{} }), 1200},
-		"before":    {count(func(f faults.Fault) bool { return f.Before == faults.ErrBroken }), 400},
-		"throttled": {count(func(f faults.Fault) bool { return f.Before == faults.ErrThrottled }), 400},
+		"before":    {count(func(f faults.Fault) bool { return errors.Is(f.Before, faults.ErrBroken) }), 400},
+		"throttled": {count(func(f faults.Fault) bool { return errors.Is(f.Before, faults.ErrThrottled) }), 400},
 		"lost":      {count(func(f faults.Fault) bool { return f.Lost != nil }), 400},
 		"silence":   {count(func(f faults.Fault) bool { return f.Silence }), 400},
 		"delay":     {count(func(f faults.Fault) bool { return f.Delay > 0 }), 400},

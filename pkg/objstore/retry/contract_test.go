@@ -39,7 +39,7 @@ func wrap(t *testing.T, inner objstore.Store, o retry.Options) *retry.Store {
 func TestContract(t *testing.T) {
 	hasty := retry.Options{Try: 20 * time.Millisecond, Total: time.Minute, Wait: time.Microsecond, MaxWait: 10 * time.Microsecond}
 	rates := faults.Rates{Before: 0.15, Lost: 0.2, Throttled: 0.05, Silence: 0.001, Delay: 0.05, MaxDelay: 100 * time.Microsecond}
-	for seed := range seeds(2, 100) {
+	for seed := range seeds(2, 20) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			objstoretest.Run(t, func(t *testing.T) objstore.Store {
 				return wrap(t, faults.New(memory.New(), faults.Random(seed, rates)), hasty)

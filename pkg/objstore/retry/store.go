@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/objstore"
@@ -88,16 +87,13 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 			return fault.Wrap(err, "delete", key)
 		}
 	}
-	if len(keys) == 0 {
-		return s.inner.Delete(ctx)
-	}
-	for batch := range slices.Chunk(keys, maxDelete) {
+	for {
+		batch := keys[:min(len(keys), maxDelete)]
 		err := s.change(ctx, 0, func(ctx context.Context, _ bool) error { return s.inner.Delete(ctx, batch...) })
-		if err != nil {
+		if keys = keys[len(batch):]; err != nil || len(keys) == 0 {
 			return err
 		}
 	}
-	return nil
 }
 
 // change calls an operation that changes the store. A try is told whether the

@@ -306,10 +306,12 @@ func TestSlowDrip(t *testing.T) {
 		"a body": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Etag", `"e"`)
 			w.Header().Set("Content-Length", "1000000")
+			drip := time.NewTicker(5 * time.Millisecond)
+			defer drip.Stop()
 			for r.Context().Err() == nil {
 				_, _ = w.Write([]byte("x"))
 				w.(http.Flusher).Flush()
-				time.Sleep(5 * time.Millisecond)
+				<-drip.C
 			}
 		},
 		"no header": func(_ http.ResponseWriter, r *http.Request) {
