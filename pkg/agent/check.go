@@ -92,8 +92,8 @@ func (c *check) pause(field, s string) backend.PauseID {
 	return backend.PauseID(s)
 }
 
-func (c *check) size(field string, n, least int64) int64 {
-	c.that(n >= least && n%volume.SizeUnit == 0, field, n, "a multiple of 4096, and no less than the least size")
+func (c *check) size(n, least int64) int64 {
+	c.that(n >= least && n%volume.SizeUnit == 0, "size_bytes", n, "a multiple of 4096, and no less than the least size")
 	return n
 }
 

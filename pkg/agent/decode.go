@@ -18,7 +18,7 @@ func decodeCreateVolume(p *agentpb.CreateVolumeRequest) (backend.CreateVolumeReq
 	c.that(p.GetSizeBytes() <= volume.MaximumBytes, "size_bytes", p.GetSizeBytes(), fmt.Sprint("at most ", volume.MaximumBytes))
 	r := backend.CreateVolumeRequest{
 		ID:        id,
-		SizeBytes: c.size("size_bytes", p.GetSizeBytes(), volume.MinimumBytes),
+		SizeBytes: c.size(p.GetSizeBytes(), volume.MinimumBytes),
 		Class:     c.class(p.GetClass()),
 		Source:    c.source(p.GetSource()),
 		Secrets:   p.GetSecrets(),
@@ -31,7 +31,7 @@ func decodeCreateVolume(p *agentpb.CreateVolumeRequest) (backend.CreateVolumeReq
 
 func decodeExpandVolume(p *agentpb.ExpandVolumeRequest) (volume.ID, int64, error) {
 	var c check
-	id, size := c.volume("id", p.GetId()), c.size("size_bytes", p.GetSizeBytes(), 0)
+	id, size := c.volume("id", p.GetId()), c.size(p.GetSizeBytes(), 0)
 	return id, size, c.err()
 }
 

@@ -195,7 +195,7 @@ func through(t testing.TB, b backend.Backend) backend.Backend {
 // eventually waits for what other goroutines bring about.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) { // poll
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: did not happen", what)
 		}

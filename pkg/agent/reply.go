@@ -39,15 +39,15 @@ func (c *client) volume(want volume.ID, p *agentpb.Volume, err error) (backend.V
 	return v, nil
 }
 
-func (k *check) wholeVolume(p *agentpb.Volume) backend.Volume {
+func (c *check) wholeVolume(p *agentpb.Volume) backend.Volume {
 	return backend.Volume{
-		ID:         k.volume("id", p.GetId()),
-		SizeBytes:  k.size("size_bytes", p.GetSizeBytes(), volume.SizeUnit),
-		Class:      k.class(p.GetClass()),
-		Source:     k.source(p.GetSource()),
+		ID:         c.volume("id", p.GetId()),
+		SizeBytes:  c.size(p.GetSizeBytes(), volume.SizeUnit),
+		Class:      c.class(p.GetClass()),
+		Source:     c.source(p.GetSource()),
 		Pool:       p.GetPool(),
-		Filesystem: k.filesystem(p.GetFilesystem()),
-		CreatedAt:  k.time("created_at", p.GetCreatedAt()),
+		Filesystem: c.filesystem(p.GetFilesystem()),
+		CreatedAt:  c.time("created_at", p.GetCreatedAt()),
 		Device:     p.GetDevice(),
 		UsedBytes:  p.GetUsedBytes(),
 	}
@@ -61,7 +61,7 @@ func (c *client) snapshot(want volume.SnapshotID, p *agentpb.Snapshot, err error
 	s := backend.Snapshot{
 		ID:             k.snapshot("id", p.GetId()),
 		Volume:         k.volume("volume", p.GetVolume()),
-		SizeBytes:      k.size("size_bytes", p.GetSizeBytes(), volume.SizeUnit),
+		SizeBytes:      k.size(p.GetSizeBytes(), volume.SizeUnit),
 		Consistency:    k.consistency("consistency", p.GetConsistency()),
 		Filesystem:     k.filesystem(p.GetFilesystem()),
 		CreatedAt:      k.time("created_at", p.GetCreatedAt()),

@@ -166,7 +166,7 @@ func gone[T any](_ T, err error) error {
 	if fault.Is(err, fault.NotFound) {
 		return nil
 	}
-	return fmt.Errorf("got error %v, want NotFound", err)
+	return fmt.Errorf("want NotFound, got: %w", err)
 }
 
 // TestDeathAtEveryStep lets a controller die before and after each effect that

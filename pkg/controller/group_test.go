@@ -60,7 +60,7 @@ func TestAGroupTwiceAtOnce(t *testing.T) {
 			_, _, err := w.c.CreateGroup(t.Context(), group(w))
 			first <- err
 		}()
-		time.Sleep(time.Second) // poll: of the bubble's clock; the first one is cutting
+		time.Sleep(time.Second) // the first one is cutting
 		second := w.controller(immortal())
 		g, _, err := second.CreateGroup(t.Context(), group(w))
 		must(t, err)

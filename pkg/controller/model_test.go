@@ -9,12 +9,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/objstore/memory"
 	"github.com/holkas-io/holkas/pkg/repository"
 	"github.com/holkas-io/holkas/pkg/volume"
-	"pgregory.net/rapid"
 )
 
 // act is one thing that somebody does in a history.

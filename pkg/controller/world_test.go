@@ -7,12 +7,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/objstore"
 	"github.com/holkas-io/holkas/pkg/objstore/memory"
 	"github.com/holkas-io/holkas/pkg/repository"
 	"github.com/holkas-io/holkas/pkg/volume"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -245,7 +245,7 @@ func TestRunningCallsFinish(t *testing.T) {
 		if _, err := os.Lstat(s.path); errors.Is(err, fs.ErrNotExist) {
 			break
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // poll
 	}
 	close(release)
 	if err := <-result; err != nil {

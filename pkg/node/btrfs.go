@@ -93,7 +93,7 @@ func newBtrfsIdentity(device string) error {
 	var id [16]byte
 	_, _ = rand.Read(id[:])                        // never fails
 	id[6], id[8] = id[6]&0xf|0x40, id[8]&0x3f|0x80 // a random UUID
-	end := int64(btrfsCopies[0] + btrfsSuperBytes + 1)
+	end := btrfsCopies[0] + btrfsSuperBytes + 1
 	for _, offset := range btrfsCopies {
 		if offset+btrfsSuperBytes >= end { // as the kernel counts
 			break

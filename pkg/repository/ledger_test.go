@@ -107,7 +107,7 @@ func TestUpdate(t *testing.T) {
 		t.Errorf("an equal value: revision %d, %v; want nothing written", same.Number, err)
 	}
 	refused := errors.New("refused")
-	if _, err := r.Volumes.Update(t.Context(), subject, func(v Volume) (Volume, error) { return v, refused }); err != refused {
+	if _, err := r.Volumes.Update(t.Context(), subject, func(v Volume) (Volume, error) { return v, refused }); !errors.Is(err, refused) || fault.KindOf(err) != fault.KindOf(refused) {
 		t.Errorf("got %v, want the error as it is", err)
 	}
 	_, err = r.Volumes.Update(t.Context(), string(volume.NewID()), increment)

@@ -154,7 +154,7 @@ func (l *crashLab) retry(where string, do func(context.Context) (string, error),
 		if time.Now().After(deadline) {
 			l.T.Fatalf("%s: the retry fails: %v", where, err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond) // poll
 	}
 	if answered && answer != first {
 		l.T.Fatalf("%s: answered %q before and %q after", where, first, answer)

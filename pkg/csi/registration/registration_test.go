@@ -61,7 +61,7 @@ func kubelet(t *testing.T, socket string, status *registerapi.RegistrationStatus
 
 func waitFor(t *testing.T, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(time.Millisecond) { // poll
 		if time.Now().After(deadline) {
 			t.Fatal("it did not come about in 10 s")
 		}

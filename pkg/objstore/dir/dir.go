@@ -155,7 +155,7 @@ func (s *Store) probe() error {
 	if err != nil {
 		return trouble(err)
 	}
-	defer s.sys.remove(from)
+	defer func() { _ = s.sys.remove(from) }()
 	if err := f.Close(); err != nil {
 		return trouble(err)
 	}
@@ -164,7 +164,7 @@ func (s *Store) probe() error {
 	} else if err != nil {
 		return trouble(err)
 	}
-	defer staging.unlink(name)
+	defer func() { _ = staging.unlink(name) }()
 	if err := staging.link(from, name); err == nil {
 		return fault.New(fault.Unsupported, "its filesystem must refuse a second link of one name")
 	} else if !errors.Is(err, os.ErrExist) {
@@ -178,7 +178,7 @@ func (s *Store) probeFolder(staging folder) error {
 	if err := staging.mkdir(filepath.Base(path)); err != nil {
 		return trouble(err)
 	}
-	defer staging.rmdir(filepath.Base(path))
+	defer func() { _ = staging.rmdir(filepath.Base(path)) }()
 	f, err := s.sys.enter(path)
 	if err != nil {
 		return trouble(err)

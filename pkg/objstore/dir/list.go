@@ -104,7 +104,7 @@ func (s *Store) visit(ctx context.Context, key string, o objstore.ListOptions, y
 // holdsAny reports whether there is an object under a folder's prefix. One that
 // cannot be read holds something for all that is known.
 func (s *Store) holdsAny(ctx context.Context, prefix string) bool {
-	for range s.walk(ctx, prefix, objstore.ListOptions{Prefix: prefix}) {
+	for range s.walk(ctx, prefix, objstore.ListOptions{Prefix: prefix}) { //nolint:errcheck // errcheck takes the sequence for an error
 		return true
 	}
 	return false

@@ -40,7 +40,7 @@ func (s *Store) store(ctx context.Context, key string, body []byte, name func(f 
 	}
 	temporary, err := s.stage(body)
 	if temporary != "" {
-		defer s.sys.remove(temporary)
+		defer func() { _ = s.sys.remove(temporary) }()
 	}
 	if err != nil {
 		return err
