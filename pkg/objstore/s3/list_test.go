@@ -110,3 +110,32 @@ func TestMoreThanAskedFor(t *testing.T) {
 		t.Errorf("got %v, %v; want Invalid", page, err)
 	}
 }
+
+// TestOneRequestAPage has a server to which a common prefix is a name like any
+// other, so that keys below it come after it: a page is still one request.
+func TestOneRequestAPage(t *testing.T) {
+	requests := 0
+	s := fake(t, func(w http.ResponseWriter, r *http.Request) {
+		requests++
+		after := max(r.URL.Query().Get("start-after"), r.URL.Query().Get("continuation-token"))
+		for _, key := range []string{"a/1", "a/2", "b/1", "b/2", "b/3", "c/1"} {
+			if key > after {
+				fmt.Fprintf(w, "<ListBucketResult><IsTruncated>%t</IsTruncated><NextContinuationToken>%s</NextContinuationToken>", key != "c/1", key)
+				fmt.Fprintf(w, "<CommonPrefixes><Prefix>%s</Prefix></CommonPrefixes></ListBucketResult>", key[:2])
+				return
+			}
+		}
+		fmt.Fprint(w, "<ListBucketResult></ListBucketResult>")
+	})
+	for o, want := range map[objstore.ListOptions]string{
+		{Delimiter: "/", Limit: 1}:                "a/",
+		{Delimiter: "/", Limit: 1, After: "a/"}:   "b/",
+		{Delimiter: "/", Limit: 1, After: "a/5"}:  "b/",
+		{Delimiter: "/", Limit: 1, After: "b/1/"}: "c/",
+	} {
+		requests = 0
+		if page, err := s.List(t.Context(), o); err != nil || !slices.Equal(page.Prefixes, []string{want}) || requests != 1 {
+			t.Errorf("%+v: got %v, %v by %d requests; want %s by 1", o, page, err, requests, want)
+		}
+	}
+}
