@@ -227,11 +227,7 @@ func (t *Table) dropDirectoryLocked(n int) {
 			t.live[e.stored.Object()]--
 		}
 		for i := range e.directory.refs {
-			r := &e.directory.refs[i]
-			if r.slot != 0 {
-				t.owner[r.slot-1].Store(0) // it is nobody's to be paged out
-			}
-			if r.dirty {
+			if e.directory.refs[i].dirty {
 				t.dirty--
 			}
 		}

@@ -125,7 +125,7 @@ func (t *Table) roomLocked(more int) bool {
 	full := func() bool {
 		return t.limit > 0 && int64(t.slabs.used+more)*LeafBytes+int64(len(t.pending))*pendingBytes > t.limit
 	}
-	for full() && t.reclaimLocked() {
+	for full() && t.reclaimLocked() { // first, since nothing owns those leaves' slots
 	}
 	for full() {
 		if !t.evictLocked() {
