@@ -206,6 +206,25 @@ func TestEveryDamageIsSeen(t *testing.T) {
 	})
 }
 
+// TestExchangedListsAreSeen: another checkpoint's lists, whole and with all
+// checksums right, under a head that vouches for its own.
+func TestExchangedListsAreSeen(t *testing.T) {
+	c := newCipher(t, vlog.CheckpointKind, nil)
+	x := sample(c)
+	a, err := Encode(x, c, nil, vlog.Digest{})
+	must(t, err)
+	x.Live[0]++
+	b, err := Encode(x, c, nil, vlog.Digest{})
+	must(t, err)
+	const sizes = 176
+	body := bytes.Clone(a.Object[20 : 20+headBody])
+	copy(body[sizes:sizes+8], b.Object[20+sizes:])
+	forged := append(headFormat.Append(nil, body), b.Object[headBytes:]...)
+	if _, err := decode(forged, testReign.Log, x.Position()); !fault.Is(err, fault.Corrupt) {
+		t.Errorf("%v, want corrupt", err)
+	}
+}
+
 // TestWhatDoesNotHangTogether is refused when written, and when read.
 func TestWhatDoesNotHangTogether(t *testing.T) {
 	c := newCipher(t, vlog.CheckpointKind, nil)
