@@ -76,7 +76,7 @@ func (b *Backend) cutHeld(from place[record.Volume], held *held, c cut, tmp stri
 // cutLive cuts a volume while it is being written.
 func cutLive(from place[record.Volume], c cut, tmp string) (cut, error) {
 	var err error
-	if c.predicted, err = predict(from, true, from.record.Class.MaxSnapshotPause); err != nil {
+	if c.predicted, err = predict(from, true, 0, from.record.Class.MaxSnapshotPause); err != nil {
 		return cut{}, err
 	}
 	began := time.Now()
@@ -96,12 +96,16 @@ func (b *Backend) cutFrozen(ctx context.Context, from place[record.Volume], moun
 	}
 	c.predicted = f.predicted
 	defer func() { err = errors.Join(err, f.forget()) }()
+	if err := f.settle(); err != nil {
+		return cut{}, err
+	}
 	defer watchdog(ctx, b.options.PauseLimit, []*freeze{f}, func() {})()
 	began := time.Now()
 	if err := f.freeze(); err != nil {
 		return cut{}, err
 	}
 	sharing := time.Now()
+	b.freezing.learn(sharing.Sub(began))
 	err = from.medium.share(from.dir, tmp)
 	shared := time.Since(sharing)
 	crashpoint.Here("local: shared while frozen")
@@ -117,13 +121,16 @@ func (b *Backend) cutFrozen(ctx context.Context, from place[record.Volume], moun
 	return c, nil
 }
 
-// predict says for how long writers will be blocked. Precondition if that is
-// longer than the volume's class allows, or than the limit.
-func predict(from place[record.Volume], live bool, limit time.Duration) (time.Duration, error) {
+// predict says for how long writers will be blocked by what comes before the
+// sharing and by that itself; 0 if it does not depend on what is in the disk.
+// Precondition if that is longer than the volume's class allows, or than the
+// limit.
+func predict(from place[record.Volume], live bool, before, limit time.Duration) (time.Duration, error) {
 	predicted, err := from.medium.predict(from.dir, live)
-	if err != nil {
+	if err != nil || predicted == 0 {
 		return 0, err
 	}
+	predicted += before
 	if most := from.record.Class.MaxSnapshotPause; predicted > most {
 		return 0, fault.New(fault.Precondition, "writers would be blocked for %v: want at most %v (parameter %s): raise it with a VolumeAttributesClass, keep the volume in a btrfs pool, or defragment %s with xfs_fsr while the volume is detached",
 			predicted.Round(time.Millisecond), most, volume.ParamMaxSnapshotPause, from.medium.disk(from.dir))

@@ -53,7 +53,7 @@ func (b *Backend) readyToFreeze(from place[record.Volume], mountPoint string) (*
 	if err := from.medium.settle(); err != nil { // so that the cut has little to commit
 		return nil, errors.Join(s.wrap(err), m.Close())
 	}
-	predicted, err := predict(from, false, b.options.PauseLimit)
+	predicted, err := predict(from, false, b.freezing.predict(), b.options.PauseLimit)
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -64,6 +64,28 @@ func (b *Backend) readyToFreeze(from place[record.Volume], mountPoint string) (*
 	}
 	crashpoint.Here("local: freeze recorded")
 	return f, nil
+}
+
+// settleRounds and settled bound the writing before a freeze: another round
+// makes the pause shorter only while a round takes longer than the freeze itself.
+const (
+	settleRounds = 3
+	settled      = 2 * time.Millisecond
+)
+
+// settle writes what became dirty since readyToFreeze, so that little is left for
+// freeze to write while writers wait.
+func (f *freeze) settle() error {
+	for range settleRounds {
+		began := time.Now()
+		if err := unix.Syncfs(int(f.mount.Fd())); err != nil {
+			return fault.New(fault.Transient, "sync %s: %w", f.mount.Name(), err)
+		}
+		if time.Since(began) < settled {
+			break
+		}
+	}
+	return nil
 }
 
 // freeze blocks writers until thaw or expire. Precondition if it expired already.

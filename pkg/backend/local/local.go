@@ -21,6 +21,7 @@ type Backend struct {
 	locks    keylock.Locks[volume.ID]
 	cutLocks keylock.Locks[volume.SnapshotID]
 	pauses   pauses
+	freezing freezing
 	devices  devices
 }
 

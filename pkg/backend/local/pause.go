@@ -110,6 +110,10 @@ func (b *Backend) holdAll(ctx context.Context, p *pause) error {
 		}
 	}
 	freezes := slices.Collect(maps.Values(p.freezes))
+	if err := settleAll(freezes); err != nil {
+		p.end(ctx)
+		return err
+	}
 	stop := watchdog(ctx, b.options.PauseLimit, freezes, func() {
 		p.end(context.WithoutCancel(ctx))
 		b.pauses.retire(p)
@@ -122,6 +126,23 @@ func (b *Backend) holdAll(ctx context.Context, p *pause) error {
 		}
 	}
 	p.stop = stop
+	return nil
+}
+
+// settleAll settles all at once: what one dirties while another is settled would
+// be written while the first is frozen already.
+func settleAll(freezes []*freeze) error {
+	errs := make([]error, len(freezes))
+	var all sync.WaitGroup
+	for i, f := range freezes {
+		all.Go(func() { errs[i] = fault.Wrap(f.settle(), "pause volume", string(f.id)) })
+	}
+	all.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

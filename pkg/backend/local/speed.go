@@ -12,6 +12,37 @@ const (
 	atLeast   = time.Millisecond
 )
 
+// freezeAtLeast and freezeAtMost bound what the freezing of a mounted filesystem
+// is taken to cost: it waits several times for the other processors to notice,
+// and then for what they had begun to write.
+const (
+	freezeAtLeast = 10 * time.Millisecond
+	freezeAtMost  = 500 * time.Millisecond
+)
+
+// freezing predicts what a freeze costs before anything is shared, and learns
+// from what it took.
+type freezing struct {
+	mu   sync.Mutex
+	took time.Duration
+}
+
+func (f *freezing) predict() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return max(f.took, freezeAtLeast)
+}
+
+// learn raises the cost at once, and lowers it slowly.
+func (f *freezing) learn(took time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if took < f.took {
+		took = f.took - (f.took-took)/8
+	}
+	f.took = min(took, freezeAtMost)
+}
+
 // slowest bounds what is learnt, so that one hiccup does not refuse snapshots
 // for ever.
 const slowest = 10 * perExtent
