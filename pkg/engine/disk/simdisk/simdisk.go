@@ -1,0 +1,297 @@
+// Package simdisk is a disk in memory that loses power: the writes that no sync
+// covered are then lost, kept, torn at 512 bytes or reordered, as the test says.
+//
+// A step is a write or a sync. StopAt makes the power fail in a step; every
+// later call fails with Stopped. Then Crash decides what the medium has and makes
+// the disk usable again; Restart stands for a process's death without a loss of
+// power: everything written is there, but durable only after a sync. A sync can
+// be made to fail: as with Linux, readers still see the writes before it, but no
+// later sync makes them durable.
+package simdisk
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/holkas-io/holkas/pkg/engine/disk"
+	"github.com/holkas-io/holkas/pkg/fault"
+)
+
+// Sector is what a write is torn at.
+const Sector = 512
+
+// Stopped is what calls return once the power failed, or the process that
+// opened the file died.
+var Stopped = errors.New("simdisk: no power") //nolint:revive // it reads simdisk.Stopped
+
+// Disk is a disk with files. The zero value is empty.
+type Disk struct {
+	mu      sync.Mutex
+	files   map[string]*content
+	life    int // of processes: handles of an earlier one are dead
+	steps   int
+	stopAt  int
+	stopped bool
+	syncs   int
+	badSync int
+}
+
+var _ disk.Storage = (*Disk)(nil)
+
+type content struct {
+	durable []byte // on the medium
+	view    []byte // what readers see
+	pending []sector
+	open    bool
+}
+
+// sector is an unsynced write of one sector.
+type sector struct {
+	at   int
+	data []byte
+}
+
+// StopAt makes the power fail in the n-th step from the beginning; 0 never. The
+// write of that step is unsynced like others: it may be kept or torn.
+func (d *Disk) StopAt(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopAt = n
+}
+
+// Steps returns how many steps were made.
+func (d *Disk) Steps() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.steps
+}
+
+// FailSync makes the n-th sync from now on fail, once.
+func (d *Disk) FailSync(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.badSync = d.syncs + n
+}
+
+// Pending returns how many sectors are unsynced, over all files in their names'
+// order.
+func (d *Disk) Pending() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.files {
+		n += len(c.pending)
+	}
+	return n
+}
+
+// Crash is the loss of power: of the pending sectors, those stay for which keep
+// says so; later writes of one sector win over earlier ones. Open files are dead.
+func (d *Disk) Crash(keep func(i int) bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i := 0
+	for _, name := range d.names() {
+		c := d.files[name]
+		for _, s := range c.pending {
+			if keep(i) {
+				copy(c.durable[s.at:], s.data)
+			}
+			i++
+		}
+		c.pending, c.view, c.open = nil, bytes.Clone(c.durable), false
+	}
+	d.again()
+}
+
+// Restart is a process's death without a loss of power.
+func (d *Disk) Restart() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range d.files {
+		c.open = false
+	}
+	d.again()
+}
+
+func (d *Disk) again() { d.life, d.stopped, d.stopAt = d.life+1, false, 0 }
+
+func (d *Disk) names() []string {
+	names := make([]string, 0, len(d.files))
+	for name := range d.files {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Fork returns a copy of the disk; no file of it is open.
+func (d *Disk) Fork() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f := &Disk{files: map[string]*content{}, steps: d.steps, syncs: d.syncs}
+	for name, c := range d.files {
+		f.files[name] = &content{durable: bytes.Clone(c.durable), view: bytes.Clone(c.view), pending: slices.Clone(c.pending)}
+	}
+	return f
+}
+
+// Bytes returns a copy of what a reader of the file sees.
+func (d *Disk) Bytes(path string) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return bytes.Clone(d.files[path].view)
+}
+
+// Damage changes what is on the medium, whatever has the file open.
+func (d *Disk) Damage(path string, at int64, p []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.files[path]
+	copy(c.view[at:], p)
+	copy(c.durable[at:], p)
+}
+
+// Put makes or replaces a file, durably.
+func (d *Disk) Put(path string, b []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.files == nil {
+		d.files = map[string]*content{}
+	}
+	d.files[path] = &content{durable: bytes.Clone(b), view: bytes.Clone(b)}
+}
+
+// Remove deletes a file.
+func (d *Disk) Remove(path string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.files, path)
+}
+
+// Create makes a file in one step, see disk.Storage.
+func (d *Disk) Create(path string, size int64, head []byte) (disk.File, error) {
+	d.mu.Lock()
+	if d.files[path] != nil {
+		d.mu.Unlock()
+		return nil, fault.New(fault.Exists, "create %s: there is one already", path)
+	}
+	ok := d.step()
+	d.mu.Unlock()
+	if !ok {
+		return nil, Stopped
+	}
+	d.Put(path, append(bytes.Clone(head), make([]byte, size-int64(len(head)))...))
+	return d.Open(path)
+}
+
+// Open opens a file, see disk.Storage.
+func (d *Disk) Open(path string) (disk.File, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := d.files[path]
+	switch {
+	case d.stopped:
+		return nil, Stopped
+	case c == nil:
+		return nil, fault.New(fault.NotFound, "open %s: no such file", path)
+	case c.open:
+		return nil, fault.New(fault.InUse, "open %s: another process has it open", path)
+	}
+	c.open = true
+	return &handle{d, c, d.life}, nil
+}
+
+// step counts a step and reports whether there is still power after it.
+func (d *Disk) step() bool {
+	if d.stopped {
+		return false
+	}
+	d.steps++
+	d.stopped = d.steps == d.stopAt
+	return !d.stopped
+}
+
+type handle struct {
+	d    *Disk
+	c    *content
+	life int
+}
+
+func (h *handle) dead() bool { return h.d.stopped || h.life != h.d.life || !h.c.open }
+
+func (h *handle) ReadAt(p []byte, at int64) (int, error) {
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	switch {
+	case h.dead():
+		return 0, Stopped
+	case !disk.Aligned(p) || at%disk.Align != 0:
+		return 0, syscall.EINVAL
+	case at >= int64(len(h.c.view)):
+		return 0, io.EOF
+	}
+	n := copy(p, h.c.view[at:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (h *handle) WriteAt(p []byte, at int64) (int, error) {
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	switch {
+	case h.dead():
+		return 0, Stopped
+	case !disk.Aligned(p) || at%disk.Align != 0 || at+int64(len(p)) > int64(len(h.c.view)):
+		return 0, syscall.EINVAL
+	}
+	data := bytes.Clone(p)
+	for i := 0; i < len(data); i += Sector {
+		h.c.pending = append(h.c.pending, sector{int(at) + i, data[i : i+Sector]})
+	}
+	copy(h.c.view[at:], data)
+	if !h.d.step() {
+		return 0, Stopped
+	}
+	return len(p), nil
+}
+
+func (h *handle) Sync() error {
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	if h.dead() || !h.d.step() {
+		return Stopped
+	}
+	pending := h.c.pending
+	h.c.pending = nil
+	if h.d.syncs++; h.d.syncs == h.d.badSync {
+		return syscall.EIO
+	}
+	for _, s := range pending {
+		copy(h.c.durable[s.at:], s.data)
+	}
+	return nil
+}
+
+func (h *handle) Size() (int64, error) {
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	if h.dead() {
+		return 0, Stopped
+	}
+	return int64(len(h.c.view)), nil
+}
+
+func (h *handle) Close() error {
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	if h.life == h.d.life {
+		h.c.open = false
+	}
+	return nil
+}
