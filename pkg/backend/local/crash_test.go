@@ -113,7 +113,7 @@ func wantKind(err error, kind fault.Kind) error {
 	if fault.Is(err, kind) {
 		return nil
 	}
-	return fmt.Errorf("got error %v, want %s", err, kind)
+	return fmt.Errorf("want %s, got: %w", kind, err)
 }
 
 // TestDeathAtEveryStep kills the process at each place between two durable

@@ -6,10 +6,11 @@ import (
 	"slices"
 	"sync"
 
+	"k8s.io/klog/v2"
+
 	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/volume"
-	"k8s.io/klog/v2"
 )
 
 // rememberPauses is how many pauses that are over are remembered, so that late

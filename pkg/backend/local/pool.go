@@ -8,9 +8,10 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/klog/v2"
+
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/volume"
-	"k8s.io/klog/v2"
 )
 
 // retryInterval is how long an inaccessible pool is left alone before the next

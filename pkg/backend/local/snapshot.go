@@ -59,7 +59,7 @@ func validateSnapshot(r backend.CreateSnapshotRequest) error {
 // lockForCut locks the volume, or joins the pause that holds it, and then locks
 // the snapshot. held is nil without a pause, and for one that is over.
 func (b *Backend) lockForCut(ctx context.Context, r backend.CreateSnapshotRequest) (held *held, unlock func(), err error) {
-	leave := func() {}
+	var leave func()
 	if r.Pause != "" {
 		held, leave = b.pauses.join(r.Pause, r.Volume)
 	} else if leave, err = b.lockVolumes(ctx, []volume.ID{r.Volume}, "snapshotting it as "+string(r.ID)); err != nil {

@@ -32,7 +32,7 @@ type envelope struct {
 }
 
 // formatOf returns the format and the version that a record is written in.
-func formatOf(r any) (format string, version int) {
+func formatOf(r any) (format string, version int) { //nolint:unparam // each format has a version of its own, all the first yet
 	switch r.(type) {
 	case *Pool:
 		return "holkas local pool", 1
