@@ -101,8 +101,8 @@ func decodeSuperblock(b []byte, what string) (s superblock, err error) {
 		err = fault.New(fault.Corrupt, "%s at 116: filled: got %d, want a multiple of %d up to %d", what, s.filled, block, s.size)
 	case s.tail.epoch > vlog.MaxEpoch:
 		err = fault.New(fault.Corrupt, "%s at 124: epoch: got %d, want at most %d", what, s.tail.epoch, vlog.MaxEpoch)
-	case !more && !zero(b[144:crcAt]):
-		err = fault.New(fault.Corrupt, "%s at 144: want zeros up to %d", what, crcAt)
+	case b[14] != 0 || b[15] != 0 || !more && !zero(b[144:crcAt]):
+		err = fault.New(fault.Corrupt, "%s: got bytes at 14 or behind 144: want zeros up to %d", what, crcAt)
 	}
 	return s, err
 }
