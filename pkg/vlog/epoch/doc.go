@@ -54,12 +54,15 @@
 //
 // Positions are ordered by epoch, then by sequence. A walk begins behind the
 // newest checkpoint and never looks below it, so that a marker which a late
-// request leaves in a slot below, emptied by collection since, is never seen: it
-// is void. In the checkpoint's own epoch no such marker can be: the closer reads
-// the checkpoint after its claim, and the writer looks for claims after its
-// checkpoint and before it deletes, so that one of them sees the other. And no
-// checkpoint can be at or beyond its epoch's marker, since it names counted
-// positions only. Valid states both rules for those who have both at hand.
+// request, or an opener that was overtaken, leaves in a slot below, emptied by
+// collection since, is never seen: it is void. In the checkpoint's own epoch no
+// such marker can be: the closer reads the checkpoint after its claim, and the
+// writer looks for claims after its checkpoint and before it deletes, so that one
+// of them sees the other. And no checkpoint can be at or beyond its epoch's
+// marker, since it names counted positions only. Valid states both rules for
+// those who have both at hand. An opener that was overtaken may see what its
+// successor has half deleted; it learns that it was before it serves, and no
+// error of its walk is believed before it has looked.
 //
 // # Open
 //
@@ -85,7 +88,9 @@
 // settled by a later writer's clean close, or by a checkpoint that states it
 // (Start.Settled): because that writer replayed the journal and that counts, or
 // because it was told to give the rest up. A clean close of an epoch that was not
-// claimed for writing settles nothing: who collects knows no journal. Until then
+// claimed for writing settles nothing: who collects knows no journal. A checkpoint
+// states at least what its writer's opening found settled (Opening.Settled), since
+// those who begin behind it no longer see the closes that said so. Until then
 // Survey reports the epoch with its owner, however many openers failed in
 // between. An opener that dies between its claim and its first promise is
 // reported too, since nothing tells it from one that served.

@@ -344,12 +344,44 @@ func TestSettling(t *testing.T) {
 		o.Purpose = row.purpose
 		r, opening, err := l.Open(t.Context(), o)
 		must(t, err)
+		if opening.Settled != 0 {
+			t.Errorf("settled up to %d, want nothing", opening.Settled)
+		}
 		must(t, r.Close(t.Context(), opening.Head))
 		s, err := l.Survey(t.Context(), Start{})
 		must(t, err)
 		if len(s.Unsettled) != row.want {
 			t.Errorf("after purpose %d closed: %+v, want %d unsettled", row.purpose, s.Unsettled, row.want)
 		}
+	}
+	if _, opening, err := l.Open(t.Context(), options("c")); err != nil || opening.Settled != 3 {
+		t.Errorf("settled up to %d, %v, want 3", opening.Settled, err)
+	}
+}
+
+// TestOvertaken: an opener whose successor deletes what it walks over is fenced;
+// what it sees is not damage.
+func TestOvertaken(t *testing.T) {
+	l, codec := newLog(), newCodec(t)
+	r, opening, err := l.Open(t.Context(), options("a"))
+	must(t, err)
+	p := newPen(t, codec, r.Claim.Reign, opening)
+	for range 3 {
+		f := p.segment(t)
+		must(t, r.Put(t.Context(), f.Sequence, f.Object))
+	}
+	o, calls := options("b"), 0
+	o.Start = func(context.Context) (Start, error) {
+		if calls++; calls == 2 { // behind its claim
+			must(t, third(l.Open(t.Context(), options("c"))))
+			keys := vlog.Keys{Log: l.ID}
+			must(t, l.Store.Delete(t.Context(), keys.Segment(vlog.Position{Epoch: 1, Sequence: 2})))
+			must(t, l.Store.Put(t.Context(), keys.Segment(vlog.Position{Epoch: 1, Sequence: 1}), []byte("damage")))
+		}
+		return Start{}, nil
+	}
+	if err := third(l.Open(t.Context(), o)); !fault.Is(err, fault.Fenced) {
+		t.Errorf("%v, want fenced", err)
 	}
 }
 

@@ -41,6 +41,12 @@ type Opening struct {
 	Runs  []Run // every older epoch from Start on, closed
 	// Head is where the new epoch begins.
 	Head vlog.Head
+	// Settled is what start and the runs say is settled. The epoch's checkpoints
+	// must state at least this, since those who begin behind them no longer see
+	// the closes that say so; a collector that forgot it would make two nodes wait
+	// for each other. Once all older promises are kept or given up they state the
+	// epoch before.
+	Settled vlog.Epoch
 }
 
 const maxTries = 16
@@ -58,6 +64,11 @@ func (l Log) Open(ctx context.Context, o OpenOptions) (*Reign, Opening, error) {
 	}
 	opening, err := l.take(ctx, o, c)
 	if err != nil {
+		// A successor deletes what it no longer needs, which looks like damage to one
+		// that it has overtaken.
+		if e := l.Latest(ctx, c); fault.Is(e, fault.Fenced) {
+			err = e
+		}
 		return nil, Opening{}, fault.Wrap(err, "open log", l.ID.String())
 	}
 	return newReign(l, c, o.Now), opening, nil
@@ -138,7 +149,7 @@ func (l Log) take(ctx context.Context, o OpenOptions, c Claim) (Opening, error) 
 	if len(runs) > 0 {
 		head = runs[len(runs)-1].Head
 	}
-	opening := Opening{Start: start, Runs: runs, Head: vlog.Head{Position: vlog.Position{Epoch: c.Epoch}, Chain: head.Chain.Begin(l.ID, c.Epoch, c.Nonce)}}
+	opening := Opening{Start: start, Runs: runs, Settled: settledBy(start, runs), Head: vlog.Head{Position: vlog.Position{Epoch: c.Epoch}, Chain: head.Chain.Begin(l.ID, c.Epoch, c.Nonce)}}
 	return opening, l.Latest(ctx, c)
 }
 

@@ -186,6 +186,18 @@ type Survey struct {
 	Unsettled []Claim
 }
 
+// settledBy returns up to which epoch there are no promises left to keep, as far
+// as start and the clean closes of writers tell.
+func settledBy(start Start, runs []Run) vlog.Epoch {
+	settled := start.Settled
+	for _, r := range runs {
+		if r.Marker != nil && r.Marker.Clean && r.Purpose == Writing {
+			settled = max(settled, r.Epoch)
+		}
+	}
+	return settled
+}
+
 // Survey reads the epochs from start on. It writes nothing. Corrupt if a claim
 // or marker is damaged or missing.
 func (l Log) Survey(ctx context.Context, start Start) (Survey, error) {
@@ -198,12 +210,7 @@ func (l Log) Survey(ctx context.Context, start Start) (Survey, error) {
 		return Survey{}, err
 	}
 	s := Survey{Runs: runs}
-	settled := start.Settled
-	for _, r := range runs {
-		if r.Marker != nil && r.Marker.Clean && r.Purpose == Writing {
-			settled = max(settled, r.Epoch)
-		}
-	}
+	settled := settledBy(start, runs)
 	for _, c := range claims {
 		s.Last = c.Epoch
 		if c.Epoch > settled && c.Purpose == Writing && c.Promise == JournalPromise {
