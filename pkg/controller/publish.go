@@ -15,7 +15,8 @@ import (
 // Publish implements Service. It needs no lock: a publication is one revision of
 // the volume's record, and so is everything that it could race with. On a node
 // that can have only so many volumes it takes two: the first takes a place, the
-// second confirms it when no more places are taken than there are.
+// second confirms it, or gives it back when more places are taken than there are.
+// The places are counted once, in between, since that reads every volume.
 func (c *Controller) Publish(ctx context.Context, r PublishRequest) (repository.Volume, error) {
 	v, err := c.publish(ctx, r)
 	return v, fault.Wrap(err, "publish volume", string(r.Volume))
@@ -43,14 +44,11 @@ func (c *Controller) publish(ctx context.Context, r PublishRequest) (repository.
 	return c.confirm(ctx, v, node.Value)
 }
 
-// takePlace records a publication. Busy, InUse and others as admits says;
-// Exhausted if the node has no place to take.
+// takePlace records a publication. Precondition if the node is retired; others as
+// admits says.
 func (c *Controller) takePlace(ctx context.Context, r PublishRequest, node repository.Node) (repository.Volume, error) {
 	if node.Retired {
 		return repository.Volume{}, fault.New(fault.Precondition, "node %q was retired by the operator: start its engine again to bring it back", r.Node)
-	}
-	if err := c.roomFor(ctx, node, 1); err != nil {
-		return repository.Volume{}, err
 	}
 	record, err := c.repository.Volumes.Update(ctx, string(r.Volume), func(v repository.Volume) (repository.Volume, error) {
 		if v.State != repository.Ready {
@@ -69,7 +67,7 @@ func (c *Controller) takePlace(ctx context.Context, r PublishRequest, node repos
 	return record.Value, err
 }
 
-// confirm counts again now that the publication is recorded: of those that race
+// confirm counts now that the publication is recorded: of those that race
 // for a node's last place each sees the others, and none keeps a place too many.
 // Only a pending publication is taken back, and whoever finds one may confirm
 // it, so one that anybody was told of stays.
@@ -78,7 +76,7 @@ func (c *Controller) confirm(ctx context.Context, v repository.Volume, node repo
 	if i := slices.IndexFunc(v.Publications, at); i >= 0 && !v.Publications[i].Pending {
 		return v, nil
 	}
-	full := c.roomFor(ctx, node, 0)
+	full := c.roomFor(ctx, node, v.ID)
 	if full != nil && !fault.Is(full, fault.Exhausted) {
 		return repository.Volume{}, full
 	}
@@ -129,17 +127,17 @@ func admits(v repository.Volume, p repository.Publication) (there bool, err erro
 	return false, fault.New(fault.Precondition, "node %q: its data are on node %q, and a local volume can be used only there", p.Node, v.Node)
 }
 
-// roomFor counts a node's publications. Exhausted if it cannot have more. A
-// damaged record of some other volume is no reason to keep this one from its
-// users: then nothing is counted, and the node's own limits hold.
-func (c *Controller) roomFor(ctx context.Context, node repository.Node, more int64) error {
+// roomFor counts a node's publications of other volumes. Exhausted if it cannot
+// have one more. A damaged record of some other volume is no reason to keep this
+// one from its users: then nothing is counted, and the node's own limits hold.
+func (c *Controller) roomFor(ctx context.Context, node repository.Node, id volume.ID) error {
 	if node.MaxVolumes == 0 {
 		return nil
 	}
-	var published int64
+	var others int64
 	err := each(ctx, c.repository.Volumes, func(v repository.Volume) error {
-		if slices.ContainsFunc(v.Publications, func(p repository.Publication) bool { return p.Node == node.ID }) {
-			published++
+		if v.ID != id && slices.ContainsFunc(v.Publications, func(p repository.Publication) bool { return p.Node == node.ID }) {
+			others++
 		}
 		return nil
 	})
@@ -147,8 +145,8 @@ func (c *Controller) roomFor(ctx context.Context, node repository.Node, more int
 		klog.FromContext(ctx).Error(err, "Publications of a node cannot be counted", "node", node.ID)
 		return nil
 	}
-	if err == nil && published+more > node.MaxVolumes {
-		return fault.New(fault.Exhausted, "node %q has %d volumes published and can have %d: want one unpublished first", node.ID, published, node.MaxVolumes)
+	if err == nil && others >= node.MaxVolumes {
+		return fault.New(fault.Exhausted, "node %q has %d other volumes published and can have %d: want one unpublished first", node.ID, others, node.MaxVolumes)
 	}
 	return err
 }

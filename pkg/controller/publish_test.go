@@ -72,7 +72,10 @@ func TestPublishToNodes(t *testing.T) {
 		wantKind(t, err, fault.NotFound, "nowhere")
 		must(t, publish(all[0]))
 		must(t, publish(all[1]))
-		wantKind(t, publish(all[2]), fault.Exhausted, "2 volumes published and can have 2")
+		wantKind(t, publish(all[2]), fault.Exhausted, "2 other volumes published and can have 2")
+		if v, err := w.c.Volume(t.Context(), all[2].ID); err != nil || len(v.Publications) > 0 {
+			t.Errorf("its place was not given back: %+v, %v", v.Publications, err)
+		}
 		must(t, publish(all[1]))
 
 		// The operator's word ends new publications, and none that there is.
