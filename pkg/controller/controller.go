@@ -42,8 +42,8 @@ func (o Options) Validate() error {
 	return fault.As(fault.Invalid, errors.Join(faults...))
 }
 
-// Controller implements Service. It keeps nothing between calls but its locks:
-// several may run on one repository.
+// Controller implements Service. It keeps nothing between calls but its locks,
+// and whether a sweep is due: several may run on one repository.
 type Controller struct {
 	repository    *repository.Repository
 	engines       Engines
@@ -51,6 +51,7 @@ type Controller struct {
 	intentTimeout time.Duration
 	grace         time.Duration
 	locks         locks
+	left          chan struct{} // holds one word, when a call may have left work
 
 	volumes   kind[repository.Volume]
 	snapshots kind[repository.Snapshot]
@@ -79,6 +80,7 @@ func New(o Options) (*Controller, error) {
 		now:           func() time.Time { return o.Now().UTC().Round(0) },
 		intentTimeout: o.IntentTimeout,
 		grace:         o.Grace,
+		left:          make(chan struct{}, 1),
 	}
 	c.volumes = c.volumeKind()
 	c.snapshots = c.snapshotKind()

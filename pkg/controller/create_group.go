@@ -25,7 +25,7 @@ func (c *Controller) CreateGroup(ctx context.Context, r CreateGroupRequest) (rep
 			continue
 		}
 		if err != nil {
-			return repository.Group{}, nil, fault.Wrap(err, "create group snapshot", r.Name)
+			return repository.Group{}, nil, c.noted(fault.Wrap(err, "create group snapshot", r.Name))
 		}
 		members, err := c.members(ctx, g)
 		return g, members, err

@@ -21,7 +21,7 @@ func (c *Controller) CreateSnapshot(ctx context.Context, r CreateSnapshotRequest
 	for range creationRounds {
 		s, err := c.snapshotRound(ctx, r)
 		if !errors.Is(err, errAgain) {
-			return s, fault.Wrap(err, "create snapshot", r.Name)
+			return s, c.noted(fault.Wrap(err, "create snapshot", r.Name))
 		}
 	}
 	return repository.Snapshot{}, fault.New(fault.Busy, "create snapshot %s: others are at work on this name: try again later", r.Name)

@@ -20,7 +20,7 @@ func (c *Controller) CreateVolume(ctx context.Context, r CreateVolumeRequest) (r
 	}
 	defer release()
 	v, err := (&volumeCreation{c: c, r: r}).run(ctx)
-	return v, fault.Wrap(err, "create volume", r.Name)
+	return v, c.noted(fault.Wrap(err, "create volume", r.Name))
 }
 
 // creationRounds bounds how often a creation begins again because other

@@ -124,7 +124,7 @@ func (c *Controller) DeleteGroup(ctx context.Context, h volume.GroupHandle, memb
 	err = c.groups.delete(ctx, string(h.Group), func(g repository.Group) error {
 		return c.matchMembers(g, members)
 	})
-	return fault.Wrap(err, "delete group snapshot", h.String())
+	return c.noted(fault.Wrap(err, "delete group snapshot", h.String()))
 }
 
 // matchMembers sees that the members that a caller names are the group's, in

@@ -57,7 +57,7 @@ func (c *Controller) DeleteSnapshot(ctx context.Context, h volume.Handle) error 
 		}
 		return fault.New(fault.Invalid, "it is part of group snapshot %s and cannot be deleted alone: delete the group snapshot", c.GroupHandle(s.Group))
 	})
-	return fault.Wrap(err, "delete snapshot", h.String())
+	return c.noted(fault.Wrap(err, "delete snapshot", h.String()))
 }
 
 // Snapshot implements Service.

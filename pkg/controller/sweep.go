@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -12,35 +13,96 @@ import (
 	"github.com/holkas-io/holkas/pkg/repository"
 )
 
-// sweepEvery is the time between two sweeps of Run.
-const sweepEvery = time.Minute
+const (
+	// sweepSoon is how long after a call that may have left work Run sweeps, and
+	// how long after a sweep that left some. From there the time doubles, up to
+	// sweepLate.
+	sweepSoon = 30 * time.Second
+	sweepLate = time.Hour
+	// sweepIdle is the time between two sweeps when no work is known, up to a
+	// tenth longer: what processes left that never came back is found by these.
+	sweepIdle = 6 * time.Hour
+)
 
-// Run sweeps at once and then every minute, until ctx ends. Any number of
-// controllers may do so at the same time.
+// Run sweeps at once, and then whenever there is a reason, until ctx ends. Any
+// number of controllers may do so at the same time.
 func (c *Controller) Run(ctx context.Context) {
-	ticker := time.NewTicker(sweepEvery)
-	defer ticker.Stop()
-	for {
-		if err := c.Sweep(ctx); err != nil && ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "Sweep left work for the next one")
-		}
+	for wait := time.Duration(0); ; {
 		select {
-		case <-ctx.Done():
+		case <-c.left: // until now: this sweep sees it
+		default:
+		}
+		var r round
+		if err := c.sweep(ctx, &r); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Sweep left work for the next one")
+			r.waiting = true
+		}
+		if r.waiting {
+			wait = min(max(2*wait, sweepSoon), sweepLate)
+		} else if wait = 0; !c.idle(ctx) {
 			return
-		case <-ticker.C:
+		}
+		if !sleep(ctx, max(wait, sweepSoon)) {
+			return
 		}
 	}
+}
+
+// idle waits while no work is known, and reports whether ctx goes on.
+func (c *Controller) idle(ctx context.Context) bool {
+	timer := time.NewTimer(sweepIdle - sweepSoon + rand.N(sweepIdle/10))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.left:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// noted has Run look soon after a call that ended with an error which may have
+// left work behind: any but a refusal, which is given only when nothing is left
+// or when the caller is to come again. It returns the error.
+func (c *Controller) noted(err error) error {
+	switch fault.KindOf(err) {
+	case fault.Invalid, fault.NotFound, fault.Exists, fault.InUse, fault.Precondition, fault.OutOfRange, fault.Exhausted, fault.Unsupported:
+		return err
+	}
+	if err != nil {
+		select {
+		case c.left <- struct{}{}:
+		default: // it is said already
+		}
+	}
+	return err
 }
 
 // Sweep finishes or undoes what was left: deletions, creations that nobody
 // repeats any more, tombstones of nodes that are back; and removes what ended
 // longer ago than the grace period. It goes on after an error, and returns all
 // of them.
-func (c *Controller) Sweep(ctx context.Context) error {
+func (c *Controller) Sweep(ctx context.Context) error { return c.sweep(ctx, &round{}) }
+
+// round is one sweep.
+type round struct {
+	waiting bool // for a creation to be repeated, or to become old enough to be undone
+}
+
+func (c *Controller) sweep(ctx context.Context, r *round) error {
 	return errors.Join(
-		sweep(ctx, c, c.groups),
-		sweep(ctx, c, c.snapshots),
-		sweep(ctx, c, c.volumes),
+		sweep(ctx, c, r, c.groups),
+		sweep(ctx, c, r, c.snapshots),
+		sweep(ctx, c, r, c.volumes),
 		c.sweepTombstones(ctx),
 	)
 }
@@ -49,46 +111,46 @@ func logUnreachable(ctx context.Context, p probe) {
 	klog.FromContext(ctx).Info("Node counts without capacity: it does not answer", "node", p.node, "err", p.err)
 }
 
-func sweep[R any](ctx context.Context, c *Controller, k kind[R]) error {
-	return errors.Join(c.sweepNames(ctx, k.what, k.names, k.settle), sweepRecords(ctx, c, k))
+func sweep[R any](ctx context.Context, c *Controller, r *round, k kind[R]) error {
+	return errors.Join(sweepNames(ctx, c, r, k), sweepRecords(ctx, c, k))
 }
 
 // sweepNames settles the intents of one kind and removes the names that ended.
-func (c *Controller) sweepNames(ctx context.Context, what string, names repository.Ledger[repository.Name], settle func(context.Context, repository.Name, bool) error) error {
+func sweepNames[R any](ctx context.Context, c *Controller, r *round, k kind[R]) error {
 	var left []error
-	err := each(ctx, names, func(n repository.Name) error {
+	err := each(ctx, k.names, func(n repository.Name) error {
 		age := c.now().Sub(n.Created)
 		if n.Ended && age < c.grace {
 			return nil
 		}
-		release, err := c.lock(what+" name", n.Name, "the sweep")
+		release, err := c.lock(k.what+" name", n.Name, "the sweep")
 		if err != nil {
 			return nil // somebody is at work on it
 		}
 		defer release()
 		if n.Ended {
-			err = removed(names.Remove(ctx, n.Name))
+			err = removed(k.names.Remove(ctx, n.Name))
 		} else {
-			err = settle(ctx, n, age >= c.intentTimeout)
+			err = k.settle(ctx, r, n, age >= c.intentTimeout)
 		}
-		left = append(left, fault.Wrap(err, "sweep "+what+" name", n.Name))
+		left = append(left, fault.Wrap(err, "sweep "+k.what+" name", n.Name))
 		return ctx.Err()
 	})
 	return errors.Join(append(left, err)...)
 }
 
 // settle finishes an undo that was left, and undoes a creation that is stale.
-func (k kind[R]) settle(ctx context.Context, n repository.Name, stale bool) error {
+func (k kind[R]) settle(ctx context.Context, r *round, n repository.Name, stale bool) error {
 	record, err := k.records.Latest(ctx, n.ID)
-	if fault.Is(err, fault.NotFound) && stale {
+	switch {
+	case fault.Is(err, fault.NotFound) && stale:
 		_, _, err := k.abandon(ctx, n)
 		return err
-	}
-	if err == nil && k.facts(record.Value).state == repository.Ended {
-		return k.finishUndo(ctx, n)
-	}
-	if fault.Is(err, fault.NotFound) {
+	case fault.Is(err, fault.NotFound):
+		r.waiting = true
 		return nil
+	case err == nil && k.facts(record.Value).state == repository.Ended:
+		return k.finishUndo(ctx, n)
 	}
 	return err
 }

@@ -51,7 +51,7 @@ func (c *Controller) DeleteVolume(ctx context.Context, id volume.ID) error {
 		}
 		return fault.New(fault.InUse, "published to %s: want it unpublished first", publishedTo(v))
 	})
-	return fault.Wrap(err, "delete volume", string(id))
+	return c.noted(fault.Wrap(err, "delete volume", string(id)))
 }
 
 func publishedTo(v repository.Volume) string {
