@@ -1,6 +1,22 @@
 // Package epoch decides who may write to a log, and what of it counts, with
 // nothing but create-if-absent.
 //
+// # Base
+//
+// The first object of a log says what it starts from. A log without it is not an
+// empty one: it is damaged, or was never made.
+//
+//	base: a box (see internal/wire) with magic "hlkbase\n"
+//	 0 16 log
+//	16 16 the log that it starts from; zero for an empty volume
+//	32  8 epoch    the position there
+//	40  8 sequence
+//	48 32 chain at that position
+//	80 32 digest of the checkpoint at that position
+//	112 8 blocks of the volume
+//	120 8 time, nanoseconds since 1970
+//	128 .. repository of that log: varint length, 28 bytes, or 0 for this one
+//
 // # Claim
 //
 // An opener creates epochs/<n+1>, n being the newest that exists. One of those

@@ -127,7 +127,13 @@ func FuzzRecords(f *testing.F) {
 	for _, m := range markers {
 		f.Add(m.encode())
 	}
+	for _, b := range bases {
+		f.Add(b.encode(testReign.Log))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if x, err := decodeBase(b, testReign.Log); err == nil && !bytes.Equal(x.encode(testReign.Log), b) {
+			t.Errorf("base %+v is encoded otherwise", x)
+		}
 		if c, err := decodeClaim(b, testReign.Log, 4); err == nil && !bytes.Equal(c.encode(), b) {
 			t.Errorf("claim %+v is encoded otherwise", c)
 		}

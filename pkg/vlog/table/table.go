@@ -26,8 +26,10 @@ type Page uint64
 
 const directoryPages Page = 1 << 40
 
-// LeafPage and DirectoryPage number the pages of a table.
-func LeafPage(n uint64) Page      { return Page(n) }
+// LeafPage returns the number of a leaf's page.
+func LeafPage(n uint64) Page { return Page(n) }
+
+// DirectoryPage returns the number of a directory's page.
 func DirectoryPage(n uint64) Page { return directoryPages + Page(n) }
 
 // Words are the content of a page.
