@@ -10,6 +10,7 @@
 //	groups/<id>/records/<n>
 //	nodes/<node>/<n>
 //	retired/<node>/<id>                          a tombstone
+//	probe/...                                    where the store is tried, for a moment
 //
 // # Revisions
 //

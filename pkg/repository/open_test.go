@@ -70,8 +70,22 @@ func TestOpenNeverMakesARootBesideRecords(t *testing.T) {
 	must(t, err)
 	must(t, store.Delete(t.Context(), rootKey))
 	_, err = Open(t.Context(), store, Options{})
-	wantFault(t, "open", err, fault.Corrupt, "holkas.json: missing, though the store holds", string(id))
+	wantFault(t, "open", err, fault.Corrupt, `holkas.json: missing, though the store holds "volumes/"`)
 	if _, err := store.Get(t.Context(), rootKey); !fault.Is(err, fault.NotFound) {
 		t.Errorf("the root: %v, want it still missing", err)
+	}
+}
+
+// TestOpenMustExist: no root is made where there must be one, and probes are
+// nothing that stands in the way of one.
+func TestOpenMustExist(t *testing.T) {
+	store := memory.New()
+	must(t, store.Create(t.Context(), ProbePrefix+"1-x/0", nil))
+	_, err := Open(t.Context(), store, Options{MustExist: true})
+	wantFault(t, "open", err, fault.NotFound, "holkas.json: missing, and the store is empty")
+	r := openOn(t, store)
+	again, err := Open(t.Context(), store, Options{MustExist: true})
+	if err != nil || again.ID() != r.ID() {
+		t.Errorf("got %v, want the repository that is there", err)
 	}
 }

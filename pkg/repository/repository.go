@@ -17,6 +17,8 @@ import (
 // Options of Open.
 type Options struct {
 	Now func() time.Time // nil: time.Now
+	// MustExist has Open make none: NotFound where the store holds none.
+	MustExist bool
 }
 
 // Repository is an open repository. Its ledgers and tombstones are its whole
@@ -38,6 +40,10 @@ type Repository struct {
 // rootKey is the object that makes a store a repository.
 const rootKey = "holkas.json"
 
+// ProbePrefix is where a store may be tried, by objstore.Probe, before there is a
+// repository in it: what lies there belongs to none.
+const ProbePrefix = "probe/"
+
 const rootKind kind = "repository"
 
 // root is the value of the root object.
@@ -46,15 +52,15 @@ type root struct {
 }
 
 // Open opens the repository in a store, and makes one (holkas.json) where the
-// store holds nothing at all. Several may do so at once: all of them open the
-// same one. Corrupt if holkas.json cannot be read, or is missing where other
+// store holds nothing at all but probes. Several may do so at once: all of them
+// open the same one. Corrupt if holkas.json cannot be read, or is missing where other
 // objects are; Unsupported for a later format version.
 func Open(ctx context.Context, store objstore.Store, o Options) (*Repository, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	now := func() time.Time { return o.Now().UTC().Round(0) }
-	id, err := openRoot(ctx, store, now)
+	id, err := openRoot(ctx, store, o.MustExist, now)
 	if err != nil {
 		return nil, fault.Wrap(err, "open repository", rootKey)
 	}
@@ -87,22 +93,25 @@ func on(store objstore.Store, now func() time.Time) *Repository {
 // ID returns the repository's id.
 func (r *Repository) ID() volume.RepositoryID { return r.id }
 
-func openRoot(ctx context.Context, store objstore.Store, now func() time.Time) (volume.RepositoryID, error) {
+func openRoot(ctx context.Context, store objstore.Store, mustExist bool, now func() time.Time) (volume.RepositoryID, error) {
 	id, err := readRoot(ctx, store)
 	if !fault.Is(err, fault.NotFound) {
 		return id, err
 	}
 	// A store that holds records but no root is damaged or not ours. A second
 	// look tells it from one that another process has just begun.
-	page, err := store.List(ctx, objstore.ListOptions{Limit: 1})
+	other, err := content(ctx, store)
 	if err != nil {
 		return "", err
 	}
-	if len(page.Objects) > 0 {
+	if other != "" {
 		if id, err = readRoot(ctx, store); fault.Is(err, fault.NotFound) {
-			return "", fault.New(fault.Corrupt, "missing, though the store holds %q: restore it, or name an empty store", page.Objects[0].Key)
+			return "", fault.New(fault.Corrupt, "missing, though the store holds %q: restore it, or name an empty store", other)
 		}
 		return id, err
+	}
+	if mustExist {
+		return "", fault.New(fault.NotFound, "missing, and the store is empty: want a repository there, or leave to make one")
 	}
 	value, err := json.Marshal(root{volume.NewRepositoryID()})
 	if err != nil {
@@ -117,6 +126,27 @@ func openRoot(ctx context.Context, store objstore.Store, now func() time.Time) (
 	}
 	crashpoint.Here("repository: root created")
 	return readRoot(ctx, store)
+}
+
+// content returns an entry of a store that is not a probe's; empty if there is none.
+func content(ctx context.Context, store objstore.Store) (string, error) {
+	for o := (objstore.ListOptions{Delimiter: "/"}); ; {
+		page, err := store.List(ctx, o)
+		if err != nil {
+			return "", err
+		}
+		for _, object := range page.Objects {
+			return object.Key, nil
+		}
+		for _, prefix := range page.Prefixes {
+			if prefix != ProbePrefix {
+				return prefix, nil
+			}
+		}
+		if o.After = page.Next; o.After == "" {
+			return "", nil
+		}
+	}
 }
 
 func readRoot(ctx context.Context, store objstore.Store) (volume.RepositoryID, error) {
