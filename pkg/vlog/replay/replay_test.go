@@ -110,18 +110,31 @@ func (w *world) batch() {
 // collect moves some frames of an earlier segment, as of a table that may have
 // changed since: late entries must not win.
 func (w *world) collect() {
+	ctx := context.Background()
+	number, moves := uint32(len(w.tails)), map[vlog.Block]bool{} // whether each block is to move
 	from := w.tails[rapid.IntRange(0, len(w.tails)-1).Draw(w.T, "victim")]
 	w.add(func(x *segment.Writer) {
 		for _, e := range from.Index.Entries {
 			if e.Kind > segment.Move || rapid.Bool().Draw(w.T, "skip") {
 				continue
 			}
-			payload, err := w.cipher.Read(context.Background(), w.store, from.Sequence, e.Pointer(0, 0), uint64(e.First), nil)
+			payload, err := w.cipher.Read(ctx, w.store, from.Sequence, e.Pointer(0, 0), uint64(e.First), nil)
 			w.must(err)
 			moved := segment.Moved{Source: segment.Source{Log: from.Log, Epoch: from.Epoch, Sequence: from.Sequence}, Offset: e.Offset, Count: int(e.Count)}
 			w.must(x.Move(e.First, payload, []segment.Moved{moved}, frame.None))
+			for i := range int(e.Count) {
+				b := e.First + vlog.Block(i)
+				p, err := w.table.Lookup(ctx, b)
+				w.must(err)
+				moves[b] = p == e.Pointer(uint32(from.Sequence-1), i)
+			}
 		}
 	})
+	for b, want := range moves {
+		if p, err := w.table.Lookup(ctx, b); err != nil || (!p.Hole() && p.Object() == number) != want {
+			w.Fatalf("block %d: %s, %v, moved to object %d: want %v", b, p, err, number, want)
+		}
+	}
 }
 
 // check reads every block through the table.
