@@ -90,10 +90,13 @@ func TestCrashAtEveryStep(t *testing.T) {
 				}
 				keeps := patterns(w.d.Pending())
 				stride := 1
-				if !soak && len(keeps) > 40 {
-					stride = 5 // a prime to the sectors of a block
+				if !soak && len(keeps) > 20 {
+					stride = 7 // prime to the sectors of a block
 				}
-				for p := 0; p < len(keeps); p += stride {
+				for p := range keeps {
+					if p > 1 && p%stride != k%stride {
+						continue
+					}
 					crashes++
 					goOn(t, w, keeps[p], fmt.Sprintf("at %d, %v, step %d, pattern %d", at, script, k, p))
 				}
@@ -153,9 +156,9 @@ func (n named) Fatalf(format string, args ...any) {
 // TestHistories: long random histories with many crashes, of which the recovery
 // crashes too, in a ring that wraps often.
 func TestHistories(t *testing.T) {
-	rounds := 1
+	rounds := 10
 	if soak {
-		rounds = 100
+		rounds = 300
 	}
 	for range rounds {
 		rapid.Check(t, randomHistory)

@@ -43,15 +43,47 @@ type Disk struct {
 var _ disk.Storage = (*Disk)(nil)
 
 type content struct {
-	durable []byte // on the medium
-	view    []byte // what readers see
+	durable pages // on the medium
+	view    pages // what readers see
 	pending []sector
 	open    bool
 }
 
+// pages is bytes in pieces of disk.Align, which are never changed but replaced, so
+// that copies share them.
+type pages [][]byte
+
+func paged(b []byte) (p pages) {
+	b = bytes.Clone(b)
+	for len(b) > 0 {
+		n := min(len(b), disk.Align)
+		p, b = append(p, b[:n:n]), b[n:]
+	}
+	return p
+}
+
+func (p pages) bytes() []byte { return bytes.Join(p, nil) }
+
+func (p pages) size() (n int64) {
+	for _, page := range p {
+		n += int64(len(page))
+	}
+	return n
+}
+
+// write replaces what is at an offset.
+func (p pages) write(at int64, b []byte) {
+	for len(b) > 0 {
+		i, skip := at/disk.Align, at%disk.Align
+		page := bytes.Clone(p[i])
+		n := copy(page[skip:], b)
+		p[i], at, b = page, at+int64(n), b[n:]
+	}
+}
+
 // sector is an unsynced write of one sector.
 type sector struct {
-	at   int
+	at   int64
 	data []byte
 }
 
@@ -98,11 +130,11 @@ func (d *Disk) Crash(keep func(i int) bool) {
 		c := d.files[name]
 		for _, s := range c.pending {
 			if keep(i) {
-				copy(c.durable[s.at:], s.data)
+				c.durable.write(s.at, s.data)
 			}
 			i++
 		}
-		c.pending, c.view, c.open = nil, bytes.Clone(c.durable), false
+		c.pending, c.view, c.open = nil, slices.Clone(c.durable), false
 	}
 	d.again()
 }
@@ -134,7 +166,7 @@ func (d *Disk) Fork() *Disk {
 	defer d.mu.Unlock()
 	f := &Disk{files: map[string]*content{}, steps: d.steps, syncs: d.syncs}
 	for name, c := range d.files {
-		f.files[name] = &content{durable: bytes.Clone(c.durable), view: bytes.Clone(c.view), pending: slices.Clone(c.pending)}
+		f.files[name] = &content{durable: slices.Clone(c.durable), view: slices.Clone(c.view), pending: slices.Clone(c.pending)}
 	}
 	return f
 }
@@ -143,7 +175,7 @@ func (d *Disk) Fork() *Disk {
 func (d *Disk) Bytes(path string) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return bytes.Clone(d.files[path].view)
+	return d.files[path].view.bytes()
 }
 
 // Damage changes what is on the medium, whatever has the file open.
@@ -151,8 +183,8 @@ func (d *Disk) Damage(path string, at int64, p []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := d.files[path]
-	copy(c.view[at:], p)
-	copy(c.durable[at:], p)
+	c.view.write(at, p)
+	c.durable.write(at, p)
 }
 
 // Put makes or replaces a file, durably.
@@ -162,7 +194,7 @@ func (d *Disk) Put(path string, b []byte) {
 	if d.files == nil {
 		d.files = map[string]*content{}
 	}
-	d.files[path] = &content{durable: bytes.Clone(b), view: bytes.Clone(b)}
+	d.files[path] = &content{durable: paged(b), view: paged(b)}
 }
 
 // Remove deletes a file.
@@ -231,10 +263,11 @@ func (h *handle) ReadAt(p []byte, at int64) (int, error) {
 		return 0, Stopped
 	case !disk.Aligned(p) || at%disk.Align != 0:
 		return 0, syscall.EINVAL
-	case at >= int64(len(h.c.view)):
-		return 0, io.EOF
 	}
-	n := copy(p, h.c.view[at:])
+	n := 0
+	for n < len(p) && int((at+int64(n))/disk.Align) < len(h.c.view) {
+		n += copy(p[n:], h.c.view[(at+int64(n))/disk.Align])
+	}
 	if n < len(p) {
 		return n, io.EOF
 	}
@@ -247,14 +280,14 @@ func (h *handle) WriteAt(p []byte, at int64) (int, error) {
 	switch {
 	case h.dead():
 		return 0, Stopped
-	case !disk.Aligned(p) || at%disk.Align != 0 || at+int64(len(p)) > int64(len(h.c.view)):
+	case !disk.Aligned(p) || at%disk.Align != 0 || at+int64(len(p)) > h.c.view.size():
 		return 0, syscall.EINVAL
 	}
 	data := bytes.Clone(p)
 	for i := 0; i < len(data); i += Sector {
-		h.c.pending = append(h.c.pending, sector{int(at) + i, data[i : i+Sector]})
+		h.c.pending = append(h.c.pending, sector{at + int64(i), data[i : i+Sector]})
 	}
-	copy(h.c.view[at:], data)
+	h.c.view.write(at, data)
 	if !h.d.step() {
 		return 0, Stopped
 	}
@@ -273,7 +306,7 @@ func (h *handle) Sync() error {
 		return syscall.EIO
 	}
 	for _, s := range pending {
-		copy(h.c.durable[s.at:], s.data)
+		h.c.durable.write(s.at, s.data)
 	}
 	return nil
 }
@@ -284,7 +317,7 @@ func (h *handle) Size() (int64, error) {
 	if h.dead() {
 		return 0, Stopped
 	}
-	return int64(len(h.c.view)), nil
+	return h.c.view.size(), nil
 }
 
 func (h *handle) Close() error {
