@@ -8,6 +8,7 @@
 //	table       the extent table in memory: block -> place of its bytes
 //	page        pieces of the extent table as stored in tables/ objects
 //	checkpoint  the extent table's root and the objects needed, as of one position
+//	replay      applying segments to a table: the same for writers and openers
 //
 // # Layout
 //
@@ -68,7 +69,7 @@
 // Every object begins with a magic, a version and two sets of flags; the drawing
 // is in internal/wire. A set bit among the must-understand flags that a reader
 // does not know makes the object Unsupported; one among the may-ignore flags
-// announces fields that it passes over. All integers are little-endian. A
+// announces fields that it passes over; digests cover them all the same. All integers are little-endian. A
 // decoder bounds every length before it uses it and never panics; what it cannot
 // accept is Corrupt, naming the object, the offset, what it wanted and what it
 // got. Golden files in testdata hold each format version for ever.

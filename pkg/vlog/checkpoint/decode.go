@@ -33,7 +33,7 @@ func decode(object []byte, log vlog.LogID, at vlog.Position) (*part, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &part{digest: digestOf(object[:box.Size])}
+	p := new(part)
 	lists, err := p.decodeHead(box, object[box.Size:], key)
 	if err != nil {
 		return nil, err
@@ -41,6 +41,7 @@ func decode(object []byte, log vlog.LogID, at vlog.Position) (*part, error) {
 	if p.Reign.Log != log || p.Position() != at {
 		return nil, fault.New(fault.Corrupt, "%s: got a checkpoint of %s at %s", key, p.Reign.Log, p.Position())
 	}
+	p.digest = digestOf(object[:box.Size])
 	return p, p.decodeLists(wire.NewDecoder(wire.Box{Body: lists}, key+" lists"))
 }
 
@@ -60,12 +61,8 @@ func (p *part) decodeHead(box wire.Box, rest []byte, key string) ([]byte, error)
 	size, stored := d.U32(), d.U32()
 	var hash [32]byte
 	d.Fixed(hash[:])
+	d.ZerosUpTo(reserved, macBytes)
 	d.Fixed(p.mac[:])
-	for _, v := range d.Bytes(headBody - macOffset - 32) {
-		if v != 0 {
-			d.Fail("reserved: got %#x, want 0", v)
-		}
-	}
 	switch {
 	case p.base != (Base{}) && (!p.base.Position.Valid() || p.base.Position.Compare(p.Position()) >= 0):
 		d.Fail("adds to %s: want an earlier position", p.base.Position)

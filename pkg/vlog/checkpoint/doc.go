@@ -19,8 +19,8 @@
 //	             176  4 bytes of the lists
 //	             180  4 bytes of the lists as stored, compressed with zstd
 //	             184 32 SHA-256 of the lists
-//	             216 32 MAC of the digest; zero if not encrypted
-//	             248 36 zero
+//	             216 36 zero, for later
+//	             end-32 MAC of the digest; zero if not encrypted
 //	308  ...  the lists, compressed
 //	 +n    4  CRC32C of the lists as stored
 //

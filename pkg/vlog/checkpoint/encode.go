@@ -15,12 +15,13 @@ import (
 const (
 	headBody  = 284
 	headBytes = headBody + wire.Overhead
-	macOffset = 216
+	reserved  = 36 // bytes of the head's body before its MAC
+	macBytes  = 32
 	// maxLists bounds the lists: 4 million objects, as 32 TiB of segments are.
 	maxLists = 256 << 20
 )
 
-var headFormat = wire.Format{Magic: "hlkchkp\n", Version: 1, MaxBytes: headBody}
+var headFormat = wire.Format{Magic: "hlkchkp\n", Version: 1, MaxBytes: 4096}
 
 // Encoded is a checkpoint that is ready to be stored.
 type Encoded struct {
@@ -55,16 +56,16 @@ func Encode(c *Checkpoint, cipher *frame.Cipher, base *Checkpoint, baseDigest vl
 	body = binary.LittleEndian.AppendUint32(body, uint32(len(stored)))
 	hash := sha256.Sum256(lists)
 	body = append(body, hash[:]...)
-	body = append(body, make([]byte, headBody-macOffset)...)
+	body = append(body, make([]byte, reserved+macBytes)...)
 	digest := digestOf(headFormat.Append(nil, body))
 	mac := cipher.MAC(digest)
-	copy(body[macOffset:], mac[:])
+	copy(body[headBody-macBytes:], mac[:])
 	object := append(headFormat.Append(nil, body), stored...)
 	object = binary.LittleEndian.AppendUint32(object, wire.CRC32C(stored))
 	return Encoded{Key: c.Key(), Object: object, Digest: digest}, nil
 }
 
-func digestOf(box []byte) vlog.Digest { return sha256.Sum256(box[:20+macOffset]) }
+func digestOf(box []byte) vlog.Digest { return sha256.Sum256(box[:len(box)-4-macBytes]) }
 
 func compress(b []byte) ([]byte, error) {
 	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))

@@ -77,7 +77,7 @@ func decodeClaim(b []byte, log vlog.LogID, n vlog.Epoch) (c Claim, err error) {
 	c.Epoch = vlog.Epoch(d.U64())
 	d.Fixed(c.Nonce[:])
 	c.Purpose, c.Promise = Purpose(d.U8()), Promise(d.U8())
-	zeros(d, 6)
+	d.Zeros(6)
 	c.Time = time.Unix(0, int64(d.U64())).UTC()
 	c.Owner = d.String("owner", maxOwner)
 	switch {
@@ -137,7 +137,7 @@ func decodeMarker(b []byte, r frame.Reign, s vlog.Sequence) (m Marker, err error
 	m.By.Log, m.By.Epoch = m.Closed.Log, vlog.Epoch(d.U64())
 	d.Fixed(m.By.Nonce[:])
 	clean := d.U8()
-	zeros(d, 7)
+	d.Zeros(7)
 	d.Fixed(m.Chain[:])
 	m.Time = time.Unix(0, int64(d.U64())).UTC()
 	m.Owner = d.String("owner", maxOwner)
@@ -157,14 +157,6 @@ func whole(f wire.Format, b []byte, key string) (wire.Box, error) {
 		err = fault.New(fault.Corrupt, "%s at %d: got %d more bytes, want the end", key, box.Size, len(b)-box.Size)
 	}
 	return box, err
-}
-
-func zeros(d *wire.Decoder, n int) {
-	for _, v := range d.Bytes(n) {
-		if v != 0 {
-			d.Fail("reserved: got %#x, want 0", v)
-		}
-	}
 }
 
 // Valid reports whether a checkpoint at a position and a marker of the same log

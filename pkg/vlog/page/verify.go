@@ -29,7 +29,11 @@ func Verify(object []byte, r frame.Reign, s vlog.Sequence, cipher *frame.Cipher)
 	if err != nil {
 		return vlog.Digest{}, nil, err
 	}
-	if f.id != id || string(object[:headBytes]) != string(id.head()) {
+	head, err := readHead(object, key)
+	if err != nil {
+		return vlog.Digest{}, nil, err
+	}
+	if f.id != id || head != id {
 		return vlog.Digest{}, nil, fault.New(fault.Corrupt, "%s: got table %d of epoch %d of %s, nonce %s: want %d of %d of %s, nonce %s, in head and foot", key, f.id.sequence, f.id.reign.Epoch, f.id.reign.Log, f.id.reign.Nonce, s, r.Epoch, r.Log, r.Nonce)
 	}
 	if cipher != nil {
@@ -39,6 +43,25 @@ func Verify(object []byte, r frame.Reign, s vlog.Sequence, cipher *frame.Cipher)
 	}
 	placed, err := verifyFrames(object, f, id, cipher)
 	return f.digest, placed, err
+}
+
+func readHead(object []byte, key string) (id identity, err error) {
+	box, err := headFormat.Open(object, key)
+	if err != nil {
+		return id, err
+	}
+	d := wire.NewDecoder(box, key)
+	id = decodeIdentity(d)
+	d.Zeros(8)
+	return id, d.End()
+}
+
+func decodeIdentity(d *wire.Decoder) (id identity) {
+	d.Fixed(id.reign.Log[:])
+	id.reign.Epoch = vlog.Epoch(d.U64())
+	d.Fixed(id.reign.Nonce[:])
+	id.sequence = vlog.Sequence(d.U64())
+	return id
 }
 
 func readFoot(object []byte, key string) (f foot, err error) {
@@ -56,20 +79,13 @@ func readFoot(object []byte, key string) (f foot, err error) {
 		return f, err
 	}
 	d := wire.NewDecoder(box, key+" foot")
-	d.Fixed(f.id.reign.Log[:])
-	f.id.reign.Epoch = vlog.Epoch(d.U64())
-	d.Fixed(f.id.reign.Nonce[:])
-	f.id.sequence = vlog.Sequence(d.U64())
+	f.id = decodeIdentity(d)
 	d.Fixed(f.keyID[:])
 	f.indexAt, f.indexBytes, f.frames, f.indexCRC = d.U32(), d.U32(), d.U32(), d.U32()
 	d.Fixed(f.tags[:])
 	d.Fixed(f.index[:])
+	d.ZerosUpTo(reserved, macBytes)
 	d.Fixed(f.mac[:])
-	for _, v := range d.Bytes(footBody - macOffset - 32) {
-		if v != 0 {
-			d.Fail("reserved: got %#x, want 0", v)
-		}
-	}
 	if int64(box.Size) != n || f.indexAt < headBytes || f.frames > maxFrames || int64(f.indexAt)+int64(f.indexBytes)+n != int64(end) {
 		d.Fail("index of %d bytes at %d, %d frames, a foot of %d bytes: want them to end at %d", f.indexBytes, f.indexAt, f.frames, box.Size, end)
 	}

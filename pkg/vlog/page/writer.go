@@ -16,7 +16,8 @@ const (
 	headBytes    = 80
 	footBody     = 200
 	footBytes    = footBody + wire.Overhead
-	macOffset    = 144
+	reserved     = 24 // bytes of the foot's body before its MAC
+	macBytes     = 32
 	trailerBytes = 8
 	trailerMagic = "hlke"
 	maxFrames    = 1 << 16
@@ -27,7 +28,7 @@ const (
 
 var (
 	headFormat = wire.Format{Magic: "hlktabl\n", Version: 1, MaxBytes: headBytes}
-	footFormat = wire.Format{Magic: "hlktabf\n", Version: 1, MaxBytes: footBody}
+	footFormat = wire.Format{Magic: "hlktabf\n", Version: 1, MaxBytes: 4096}
 )
 
 // Writer packs pages, in ascending order, into one object. It belongs to one
@@ -144,13 +145,13 @@ func (w *Writer) Finish() (Finished, error) {
 	body = w.tags.Sum(body)
 	hash := sha256.Sum256(index)
 	body = append(body, hash[:]...)
-	body = append(body, make([]byte, footBody-macOffset)...)
+	body = append(body, make([]byte, reserved+macBytes)...)
 	digest := digestOf(footFormat.Append(nil, body))
 	mac := c.MAC(digest)
-	copy(body[macOffset:], mac[:])
+	copy(body[footBody-macBytes:], mac[:])
 	object := footFormat.Append(append(w.object, index...), body)
 	object = binary.LittleEndian.AppendUint32(object, footBytes)
 	return Finished{Key: w.id.key(), Object: append(object, trailerMagic...), Digest: digest, Placed: w.placed}, nil
 }
 
-func digestOf(box []byte) vlog.Digest { return sha256.Sum256(box[:20+macOffset]) }
+func digestOf(box []byte) vlog.Digest { return sha256.Sum256(box[:len(box)-4-macBytes]) }

@@ -35,8 +35,8 @@
 //	end-8  4   bytes of the foot
 //	end-4  4   "hlke"
 //
-// The digest of a segment is SHA-256 over the foot's box up to the MAC. It covers
-// all of the object: the head through its copy in the foot, the frames through
+// The digest of a segment is SHA-256 over the foot's box up to the MAC, whatever
+// later versions add before it. It covers all of the object: the head through its copy in the foot, the frames through
 // their tags, the index through its hash. Only about a hundredth of the bytes
 // pass through SHA-256. The chain behind a segment is chain.Next(digest).
 //

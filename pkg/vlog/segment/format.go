@@ -16,7 +16,8 @@ const (
 	footBytes    = footBody + wire.Overhead
 	trailerBytes = 8
 	trailerMagic = "hlke"
-	macOffset    = 208 // in the foot's body
+	reserved     = 44 // bytes of the foot's body before its MAC
+	macBytes     = 32
 
 	// MinBytes is the size of the smallest segment. What is smaller in a slot is
 	// no segment.
@@ -36,7 +37,7 @@ const (
 
 var (
 	headFormat = wire.Format{Magic: "hlksegm\n", Version: 1, MaxBytes: headBytes}
-	footFormat = wire.Format{Magic: "hlksegf\n", Version: 1, MaxBytes: footBody}
+	footFormat = wire.Format{Magic: "hlksegf\n", Version: 1, MaxBytes: 4096}
 )
 
 // Identity says which segment one is.
@@ -96,9 +97,7 @@ func ReadHead(b []byte, what string) (Identity, error) {
 	}
 	d := wire.NewDecoder(box, what)
 	id := decodeIdentity(d)
-	if reserved := d.U64(); reserved != 0 {
-		d.Fail("reserved: got %#x, want 0", reserved)
-	}
+	d.Zeros(8)
 	return id, d.End()
 }
 
@@ -124,17 +123,17 @@ func (f *foot) append(b []byte, c *frame.Cipher) []byte {
 	body = append(body, f.Previous[:]...)
 	body = append(body, f.tags[:]...)
 	body = append(body, f.index[:]...)
-	body = append(body, make([]byte, footBody-macOffset)...)
+	body = append(body, make([]byte, reserved+macBytes)...)
 	f.digest = digestOf(footFormat.Append(nil, body))
 	f.mac = c.MAC(f.digest)
-	copy(body[macOffset:], f.mac[:])
+	copy(body[footBody-macBytes:], f.mac[:])
 	b = footFormat.Append(b, body)
 	b = binary.LittleEndian.AppendUint32(b, footBytes)
 	return append(b, trailerMagic...)
 }
 
 // digestOf returns the digest of the segment with this foot.
-func digestOf(box []byte) vlog.Digest { return sha256.Sum256(box[:20+macOffset]) }
+func digestOf(box []byte) vlog.Digest { return sha256.Sum256(box[:len(box)-4-macBytes]) }
 
 // readFoot decodes the foot at the end of tail, which ends where the object of
 // size bytes ends.
@@ -164,12 +163,8 @@ func readFoot(tail []byte, size int64, what string) (f foot, err error) {
 	d.Fixed(f.Previous[:])
 	d.Fixed(f.tags[:])
 	d.Fixed(f.index[:])
+	d.ZerosUpTo(reserved, macBytes)
 	d.Fixed(f.mac[:])
-	for _, v := range d.Bytes(footBody - macOffset - 32) {
-		if v != 0 {
-			d.Fail("reserved: got %#x, want 0", v)
-		}
-	}
 	switch {
 	case int64(box.Size) != n:
 		d.Fail("got a foot of %d bytes, want the %d that the trailer says", box.Size, n)
@@ -182,6 +177,9 @@ func readFoot(tail []byte, size int64, what string) (f foot, err error) {
 	case f.frames > MaxEntries:
 		d.Fail("%d frames: want at most %d", f.frames, MaxEntries)
 	}
+	if err := d.End(); err != nil {
+		return f, err
+	}
 	f.digest = digestOf(b)
-	return f, d.End()
+	return f, nil
 }

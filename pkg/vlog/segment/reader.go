@@ -110,7 +110,7 @@ func Verify(object []byte, id Identity, cipher *frame.Cipher) (Tail, error) {
 	if err != nil {
 		return Tail{}, err
 	}
-	if head, err := ReadHead(object, key); err != nil || head != id || string(object[:headBytes]) != string(id.head()) {
+	if head, err := ReadHead(object, key); err != nil || head != id {
 		return Tail{}, fault.New(fault.Corrupt, "%s at 0: head of %s, nonce %s (%v): want what the foot says", key, head.Position(), head.Nonce, err)
 	}
 	tags, scratch := sha256.New(), make([]byte, 0, frame.MaxPayload)

@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -230,6 +231,33 @@ func TestExchangedFrameIsSeen(t *testing.T) {
 		if _, err := Verify(w.Finish().Object, testInfo.Identity, nil); !fault.Is(err, fault.Corrupt) {
 			t.Errorf("another %s in the index: %v, want corrupt", name, err)
 		}
+	}
+}
+
+// TestLaterFields: what a later program adds to the foot is passed over if it may
+// be, and vouched for all the same; and refused if it must be understood.
+func TestLaterFields(t *testing.T) {
+	f := sample(t, newCipher(t, nil), 0)
+	later := func(must, may uint16, added string) []byte {
+		at := len(f.Object) - footBytes - trailerBytes
+		body := f.Object[at+20 : at+20+footBody]
+		body = append(append(bytes.Clone(body[:footBody-macBytes]), added...), body[footBody-macBytes:]...)
+		b := footFormat.AppendFlags(bytes.Clone(f.Object[:at]), body, must, may)
+		b = binary.LittleEndian.AppendUint32(b, uint32(footBytes+len(added)))
+		return append(b, trailerMagic...)
+	}
+	tail, err := Verify(later(0, 1, "news"), testInfo.Identity, newCipher(t, nil))
+	must(t, err)
+	other, err := Verify(later(0, 1, "nows"), testInfo.Identity, newCipher(t, nil))
+	must(t, err)
+	if tail.Digest == f.Digest || tail.Digest == other.Digest || !reflect.DeepEqual(tail.Index, f.Index) {
+		t.Error("the digest does not cover what was added")
+	}
+	if _, err := Verify(later(0, 0, "news"), testInfo.Identity, nil); !fault.Is(err, fault.Corrupt) {
+		t.Errorf("added without a flag: %v, want corrupt", err)
+	}
+	if _, err := Verify(later(1, 0, ""), testInfo.Identity, nil); !fault.Is(err, fault.Unsupported) {
+		t.Errorf("added to be understood: %v, want unsupported", err)
 	}
 }
 

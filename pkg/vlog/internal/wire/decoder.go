@@ -63,6 +63,26 @@ func (d *Decoder) Bytes(n int) []byte {
 // Fixed fills to with the next bytes.
 func (d *Decoder) Fixed(to []byte) { copy(to, d.Bytes(len(to))) }
 
+// Zeros passes over n bytes that a format keeps for later: zeros, unless the box
+// announces what this reader does not know.
+func (d *Decoder) Zeros(n int) {
+	for _, v := range d.Bytes(n) {
+		if v != 0 && !d.more {
+			d.Fail("reserved: got %#x, want 0", v)
+		}
+	}
+}
+
+// ZerosUpTo passes over n bytes as Zeros does, behind which there are last more;
+// where the box announces what this reader does not know, over as many as there
+// are.
+func (d *Decoder) ZerosUpTo(n, last int) {
+	if d.more {
+		n = d.Left() - last
+	}
+	d.Zeros(n)
+}
+
 // U8 reads a byte.
 func (d *Decoder) U8() uint8 {
 	if b := d.Bytes(1); b != nil {

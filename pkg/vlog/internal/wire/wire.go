@@ -7,8 +7,8 @@
 //	 0     8    magic: says what it is, never changes
 //	 8     2    version
 //	10     2    must-understand flags: an unknown one makes the box Unsupported
-//	12     2    may-ignore flags: an unknown one announces bytes at the body's end
-//	            that this reader passes over
+//	12     2    may-ignore flags: an unknown one announces bytes in reserved places, or
+//	            more of them, that this reader passes over
 //	14     2    zero
 //	16     4    n, the length of the body
 //	20     n    body: its format's own

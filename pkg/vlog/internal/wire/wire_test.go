@@ -78,6 +78,23 @@ func TestDecoder(t *testing.T) {
 			t.Errorf("%s: %v, want corrupt", name, d.End())
 		}
 	}
+	for name, row := range map[string]struct {
+		box Box
+		ok  bool
+	}{
+		"zeros":               {Box{Body: []byte{0, 0, 0, 9}}, true},
+		"not zeros":           {Box{Body: []byte{0, 0, 1, 9}}, false},
+		"not zeros, known so": {Box{Body: []byte{0, 0, 1, 9}, More: true}, true},
+		"longer, known so":    {Box{Body: []byte{0, 0, 1, 1, 1, 9}, More: true}, true},
+		"longer":              {Box{Body: []byte{0, 0, 0, 0, 0, 9}}, false},
+		"nothing, known so":   {Box{More: true}, false},
+	} {
+		d := NewDecoder(row.box, "x")
+		d.ZerosUpTo(3, 1)
+		if last := d.U8(); (d.End() == nil) != row.ok || row.ok && last != 9 {
+			t.Errorf("%s: last %d, %v", name, last, d.End())
+		}
+	}
 	long := NewDecoder(Box{Body: []byte{0x81, 0}}, "x")
 	if long.Uvarint("v", 0, 1<<20); long.Err() == nil {
 		t.Error("a varint that is longer than it must be was accepted")
