@@ -39,7 +39,10 @@ func (j *Journal) begin(ctx context.Context, epoch vlog.Epoch) error {
 	}
 	c := j.end
 	c.run, c.epoch = run(random()), epoch
-	err := j.rewrite(j.durable, j.end.at)
+	err := j.rewriteSuperblock()
+	if err == nil {
+		err = j.rewrite(j.durable, j.end.at)
+	}
 	if err == nil {
 		err = j.writeControl(epochRecord, c)
 	}
@@ -52,6 +55,17 @@ func (j *Journal) begin(ctx context.Context, epoch vlog.Epoch) error {
 	}
 	j.durable, j.begun = j.end.at, true
 	return nil
+}
+
+// rewriteSuperblock writes the newest superblock once more, in its place: the other
+// is its predecessor, which counts if this one gets torn.
+func (j *Journal) rewriteSuperblock() error {
+	b, at := disk.Buffer(block), int64(j.generation%2)*block
+	if n, err := j.file.ReadAt(b, at); n < block {
+		return err
+	}
+	_, err := j.file.WriteAt(b, at)
+	return err
 }
 
 // rewrite writes what is in a range once more.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -153,8 +154,8 @@ func (n named) Fatalf(format string, args ...any) {
 	n.T.Fatalf("%s: %s", n.what, fmt.Sprintf(format, args...))
 }
 
-// TestHistories: long random histories with many crashes, of which the recovery
-// crashes too, in a ring that wraps often.
+// TestHistories: long random histories with many crashes and failed syncs, of which
+// the recovery has some too, in a ring that wraps often.
 func TestHistories(t *testing.T) {
 	rounds := 10
 	if soak {
@@ -174,12 +175,20 @@ func randomHistory(t *rapid.T) {
 		if rapid.IntRange(0, 9).Draw(t, "power fails soon") == 0 {
 			w.d.StopAt(w.d.Steps() + 1 + rapid.IntRange(0, 6).Draw(t, "step"))
 		}
+		if rapid.IntRange(0, 9).Draw(t, "a sync fails soon") == 0 {
+			w.d.FailSync(1 + rapid.IntRange(0, 3).Draw(t, "sync"))
+		}
 		err := randomOperation(t, w)
 		for err != nil {
-			if !errors.Is(err, simdisk.Stopped) {
+			w.j.Abandon()
+			if errors.Is(err, syscall.EIO) && random.IntN(2) == 0 {
+				w.d.Restart()
+				err = w.reopen(t, false)
+				continue
+			}
+			if !errors.Is(err, syscall.EIO) && !errors.Is(err, simdisk.Stopped) {
 				t.Fatalf("%v", err)
 			}
-			w.j.Abandon()
 			chance := random.Float64()
 			w.d.Crash(func(int) bool { return random.Float64() < chance })
 			if rapid.IntRange(0, 3).Draw(t, "again") == 0 {
@@ -190,7 +199,7 @@ func randomHistory(t *rapid.T) {
 	}
 	w.j.Abandon()
 	w.d.Restart()
-	w.d.StopAt(0)
+	w.d.FailSync(0)
 	must(t, w.reopen(t, false))
 	w.j.Abandon()
 }

@@ -118,9 +118,9 @@
 // of the journal.
 //
 // A write or a sync that fails fails the journal for good: nothing is
-// acknowledged any more, reads go on. What the next Open finds behind the last
-// position that was vouched for is written once more by Begin before it is
-// synced, since the kernel may have forgotten the failed write.
+// acknowledged any more, reads go on. Begin writes the superblock, and what Open
+// found behind the last position that was vouched for, once more before it syncs
+// them: the kernel may have forgotten writes of an earlier life that it still shows.
 //
 // # Space
 //

@@ -37,9 +37,7 @@ func (j *Journal) read(at vlog.LSN, p []byte) error {
 	}
 	to := p
 	if !disk.Aligned(p) {
-		b := j.buffer()
-		defer j.buffers.Put(b)
-		to = (*b)[:len(p)]
+		to = disk.Buffer(len(p))
 	}
 	if n, err := j.file.ReadAt(to, j.ring.offset(at)); n < len(to) {
 		return fault.New(fault.Internal, "%s: read %d bytes, got %d: %w", j.what(at), len(to), n, err)

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 
+	"github.com/holkas-io/holkas/pkg/engine/disk"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/vlog"
 )
@@ -63,9 +64,7 @@ func (j *Journal) cut(ctx context.Context, at vlog.LSN) (cursor, error) {
 	case at%block != 0:
 		return cursor{}, fault.New(fault.Invalid, "position %d: want a multiple of %d", at, block)
 	}
-	b := j.buffer()
-	defer j.buffers.Put(b)
-	p := (*b)[:block]
+	p := disk.Buffer(block)
 	if n, err := j.file.ReadAt(p, j.ring.offset(at)); n < block {
 		return cursor{}, fault.New(fault.Internal, "%s: %w", j.what(at), err)
 	}

@@ -127,6 +127,7 @@ func (w *world) check(t tb, lostPower bool) {
 		t.Fatalf("recovered %s, want a beginning of %s (or from its %d. on) with at least %d", ids(got), ids(w.batches[w.tail:]), w.asked-w.tail, least-w.tail)
 	}
 	w.batches = append(w.batches[:first:first], got...)
+	w.acked = len(w.batches)
 	w.tail, w.asked = first, first
 }
 
