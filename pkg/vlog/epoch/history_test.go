@@ -43,7 +43,7 @@ func TestHistories(t *testing.T) {
 	}
 	t.Log(total)
 	for _, what := range []string{"served", "acknowledged", "fenced", "late", "lost reply"} {
-		if total[what] < histories/10 {
+		if total[what] < histories/20 {
 			t.Errorf("%d times %s in %d histories: want more", total[what], what, histories)
 		}
 	}
@@ -124,7 +124,7 @@ func (h *history) play(steps int) {
 	h.ends, h.acked, h.serving = map[vlog.Epoch]vlog.Sequence{}, map[vlog.Position]bool{}, map[vlog.Epoch]map[vlog.Position]bool{}
 	var nodes []*node
 	for range steps {
-		if len(nodes) < 3 && h.rand.IntN(20) < 3 || len(nodes) == 0 {
+		if len(nodes) < 3 && h.rand.IntN(20) < 7 || len(nodes) == 0 {
 			n := &node{Store: &h.store, h: h, name: fmt.Sprintf("n%d", h.rand.IntN(3))}
 			nodes = append(nodes, n)
 			go n.live()

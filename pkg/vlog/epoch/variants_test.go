@@ -10,7 +10,7 @@ import (
 // TestModel: the protocol holds within the bounds, and each rule, left out, is
 // caught: so none is idle, and the checker sees.
 func TestModel(t *testing.T) {
-	limit, most := 150_000, 2_000_000
+	limit, most := 60_000, 2_000_000
 	if os.Getenv("HOLKAS_SOAK") != "" {
 		limit, most = 4_000_000, 8_000_000
 	}
