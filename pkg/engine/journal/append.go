@@ -122,8 +122,10 @@ func (j *Journal) takeLocked() []*request {
 	}
 	var s shape
 	n := 0
-	for n < len(j.queue) && s.add(j.queue[n].batch, j.ring.maxBlocks()) && (n == 0 || s.bytes <= j.ring.maxRecord()) {
-		n++
+	for ; n < len(j.queue); n++ {
+		if s.add(j.queue[n].batch, j.ring.maxBlocks()); n > 0 && s.bytes > j.ring.maxRecord() {
+			break
+		}
 	}
 	group := append([]*request(nil), j.queue[:n]...)
 	j.queue = append(j.queue[:0], j.queue[n:]...)
@@ -139,15 +141,17 @@ type shape struct {
 	open   bool  // the last record takes more
 }
 
-// add adds a batch; it always returns true, for its place in a condition.
-func (s *shape) add(b *Batch, maxBlocks int64) bool {
-	blocks, body := b.blocks(), len(b.Changes)*changeBytes+int(b.blocks())*4
-	if !s.open || b.Seal != nil || s.blocks+blocks > maxBlocks || s.body+body > bodyBytes {
+// add adds a batch and reports whether it begins a record.
+func (s *shape) add(b *Batch, maxBlocks int64) (begins bool) {
+	blocks := b.blocks()
+	body := len(b.Changes)*changeBytes + int(blocks)*4
+	begins = !s.open || b.Seal != nil || s.blocks+blocks > maxBlocks || s.body+body > bodyBytes
+	if begins {
 		s.bytes, s.blocks, s.body = s.bytes+block, 0, 0
 	}
 	s.bytes += blocks * block
 	s.blocks, s.body, s.open = s.blocks+blocks, s.body+body, b.Seal == nil
-	return true
+	return begins
 }
 
 // write writes records with the first of the requests, as many as fit before the

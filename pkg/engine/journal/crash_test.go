@@ -48,7 +48,7 @@ func history(t tb, w *world, script []int) bool {
 		}
 		err = operations[op].do(w, t)
 	}
-	if err != nil && !errors.Is(err, simdisk.Stopped) {
+	if err != nil && !errors.Is(err, simdisk.ErrStopped) {
 		t.Fatalf("%v: %v", script, err)
 	}
 	return err != nil
@@ -92,7 +92,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 				keeps := patterns(w.d.Pending())
 				stride := 1
 				if !soak && len(keeps) > 20 {
-					stride = 7 // prime to the sectors of a block
+					stride = 13 // prime to the sectors of a block
 				}
 				for p := range keeps {
 					if p > 1 && p%stride != k%stride {
@@ -157,7 +157,7 @@ func (n named) Fatalf(format string, args ...any) {
 // TestHistories: long random histories with many crashes and failed syncs, of which
 // the recovery has some too, in a ring that wraps often.
 func TestHistories(t *testing.T) {
-	rounds := 10
+	rounds := 5
 	if soak {
 		rounds = 300
 	}
@@ -186,7 +186,7 @@ func randomHistory(t *rapid.T) {
 				err = w.reopen(t, false)
 				continue
 			}
-			if !errors.Is(err, syscall.EIO) && !errors.Is(err, simdisk.Stopped) {
+			if !errors.Is(err, syscall.EIO) && !errors.Is(err, simdisk.ErrStopped) {
 				t.Fatalf("%v", err)
 			}
 			chance := random.Float64()

@@ -12,22 +12,21 @@ type former struct {
 
 	n       int      // bytes formed
 	headers []header // of the records formed
-	held    int      // requests in the records formed
 }
 
 // form forms records with the first of the requests until the buffer or the ring
 // ends, in the latter case with a pad, and returns how many it took. It takes at
 // least one unless it forms a pad.
-func (f *former) form(group []*request) int {
-	for f.held < len(group) {
-		n := f.share(group[f.held:])
-		if n == 0 {
+func (f *former) form(group []*request) (n int) {
+	for n < len(group) {
+		next := f.share(group[n:])
+		if next == 0 {
 			break
 		}
-		f.record(group[f.held : f.held+n])
-		f.held += n
+		f.record(group[n : n+next])
+		n += next
 	}
-	return f.held
+	return n
 }
 
 // share returns how many requests the next record takes: none if the buffer is
@@ -36,11 +35,7 @@ func (f *former) share(group []*request) (n int) {
 	var s shape
 	for ; n < len(group); n++ {
 		t := s
-		t.add(group[n].batch, f.ring.maxBlocks())
-		if n > 0 && t.bytes-s.bytes != group[n].batch.blocks()*block {
-			break // it would begin a record of its own
-		}
-		if t.bytes > f.ring.toWrap(f.next.at) {
+		if t.add(group[n].batch, f.ring.maxBlocks()) && n > 0 || t.bytes > f.ring.toWrap(f.next.at) {
 			break
 		}
 		if int64(f.n)+t.bytes > int64(len(f.b)) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/holkas-io/holkas/pkg/engine/disk"
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -199,7 +198,3 @@ func (j *Journal) buffer() *[]byte {
 	b := disk.Buffer(int(j.ring.maxRecord()))
 	return &b
 }
-
-// now is when the clock of the backpressure stands; tests have a clock of their
-// own by testing/synctest.
-func now() time.Time { return time.Now() }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/holkas-io/holkas/pkg/engine/disk/simdisk"
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -400,7 +401,7 @@ func TestReserve(t *testing.T) {
 func (w *world) fill(t *testing.T) {
 	t.Helper()
 	for w.j.usedLocked()+2*block <= w.j.ring.limit() {
-		w.j.pace.due = now()
+		w.j.pace.due = time.Now()
 		must(t, w.append(t, 1))
 	}
 }

@@ -89,7 +89,7 @@ func (j *Journal) waitForTurn(ctx context.Context, need int64) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for {
-		t := now()
+		t := time.Now()
 		if j.admitLocked(need, t) {
 			return j.admittedLocked(ctx, need)
 		}

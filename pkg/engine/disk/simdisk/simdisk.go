@@ -2,7 +2,7 @@
 // covered are then lost, kept, torn at 512 bytes or reordered, as the test says.
 //
 // A step is a write or a sync. StopAt makes the power fail in a step; every
-// later call fails with Stopped. Then Crash decides what the medium has and makes
+// later call fails with ErrStopped. Then Crash decides what the medium has and makes
 // the disk usable again; Restart stands for a process's death without a loss of
 // power: everything written is there, but durable only after a sync. A sync can
 // be made to fail: as with Linux, readers still see the writes before it, but no
@@ -24,9 +24,9 @@ import (
 // Sector is what a write is torn at.
 const Sector = 512
 
-// Stopped is what calls return once the power failed, or the process that
+// ErrStopped is what calls return once the power failed, or the process that
 // opened the file died.
-var Stopped = errors.New("simdisk: no power") //nolint:revive // it reads simdisk.Stopped
+var ErrStopped = errors.New("simdisk: no power")
 
 // Disk is a disk with files. The zero value is empty.
 type Disk struct {
@@ -214,7 +214,7 @@ func (d *Disk) Create(path string, size int64, head []byte) (disk.File, error) {
 	ok := d.step()
 	d.mu.Unlock()
 	if !ok {
-		return nil, Stopped
+		return nil, ErrStopped
 	}
 	d.Put(path, append(bytes.Clone(head), make([]byte, size-int64(len(head)))...))
 	return d.Open(path)
@@ -227,7 +227,7 @@ func (d *Disk) Open(path string) (disk.File, error) {
 	c := d.files[path]
 	switch {
 	case d.stopped:
-		return nil, Stopped
+		return nil, ErrStopped
 	case c == nil:
 		return nil, fault.New(fault.NotFound, "open %s: no such file", path)
 	case c.open:
@@ -260,7 +260,7 @@ func (h *handle) ReadAt(p []byte, at int64) (int, error) {
 	defer h.d.mu.Unlock()
 	switch {
 	case h.dead():
-		return 0, Stopped
+		return 0, ErrStopped
 	case !disk.Aligned(p) || at%disk.Align != 0:
 		return 0, syscall.EINVAL
 	}
@@ -279,7 +279,7 @@ func (h *handle) WriteAt(p []byte, at int64) (int, error) {
 	defer h.d.mu.Unlock()
 	switch {
 	case h.dead():
-		return 0, Stopped
+		return 0, ErrStopped
 	case !disk.Aligned(p) || at%disk.Align != 0 || at+int64(len(p)) > h.c.view.size():
 		return 0, syscall.EINVAL
 	}
@@ -289,7 +289,7 @@ func (h *handle) WriteAt(p []byte, at int64) (int, error) {
 	}
 	h.c.view.write(at, data)
 	if !h.d.step() {
-		return 0, Stopped
+		return 0, ErrStopped
 	}
 	return len(p), nil
 }
@@ -298,7 +298,7 @@ func (h *handle) Sync() error {
 	h.d.mu.Lock()
 	defer h.d.mu.Unlock()
 	if h.dead() || !h.d.step() {
-		return Stopped
+		return ErrStopped
 	}
 	pending := h.c.pending
 	h.c.pending = nil
@@ -315,7 +315,7 @@ func (h *handle) Size() (int64, error) {
 	h.d.mu.Lock()
 	defer h.d.mu.Unlock()
 	if h.dead() {
-		return 0, Stopped
+		return 0, ErrStopped
 	}
 	return h.c.view.size(), nil
 }

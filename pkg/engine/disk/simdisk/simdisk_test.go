@@ -53,7 +53,7 @@ func TestLossOfPower(t *testing.T) {
 		}
 	}
 	d.Crash(func(int) bool { return false })
-	if err := write(t, f, 0, 4); !errors.Is(err, Stopped) {
+	if err := write(t, f, 0, 4); !errors.Is(err, ErrStopped) {
 		t.Errorf("a file of an earlier life: %v", err)
 	}
 }
@@ -66,10 +66,10 @@ func TestStop(t *testing.T) {
 	must(t, err)
 	d.StopAt(2)
 	must(t, write(t, f, 0, 1))
-	if err := f.Sync(); !errors.Is(err, Stopped) {
+	if err := f.Sync(); !errors.Is(err, ErrStopped) {
 		t.Error(err)
 	}
-	if _, err := f.ReadAt(disk.Buffer(disk.Align), 0); !errors.Is(err, Stopped) {
+	if _, err := f.ReadAt(disk.Buffer(disk.Align), 0); !errors.Is(err, ErrStopped) {
 		t.Error(err)
 	}
 	d.Crash(func(int) bool { return false })
