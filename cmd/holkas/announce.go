@@ -29,6 +29,7 @@ type announcer struct {
 	open     func(ctx context.Context) (*repository.Repository, error)
 	node     func(ctx context.Context) repository.Node
 	backends map[string]backend.Backend
+	oneDir   bool // the repository is a directory, which serves one machine
 
 	repository *repository.Repository // once it could be opened
 }
@@ -78,7 +79,7 @@ func (a *announcer) announce(ctx context.Context, node repository.Node) error {
 	if err := controller.Exhume(ctx, a.repository, node.ID, a.backends); err != nil {
 		return passing(err)
 	}
-	if err := controller.Announce(ctx, a.repository, node, true); err != nil {
+	if err := controller.Announce(ctx, a.repository, node, a.oneDir); err != nil {
 		return err
 	}
 	return passing(controller.Exhume(ctx, a.repository, node.ID, a.backends))

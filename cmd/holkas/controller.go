@@ -39,7 +39,8 @@ func controllerCommand() command {
 		name: "controller", short: "Serve the CSI controller services",
 		long: "Serves the CSI services Identity, Controller, GroupController and SnapshotMetadata.\n" +
 			"What they must remember is in the repository: several controllers may run on one,\n" +
-			"and each may be ended at any moment.",
+			"and each may be ended at any moment. While the repository's store is out of reach, calls\n" +
+			"are Unavailable.",
 		example: "  holkas controller --endpoint=unix:///run/holkas/controller.sock --repository=dir:/var/lib/holkas/repository\n" +
 			"  HOLKAS_ENDPOINT=unix:///csi/csi.sock holkas controller --config=/etc/holkas/controller.yaml",
 		settings: s,
@@ -51,23 +52,33 @@ func controllerCommand() command {
 func runController(ctx context.Context, o controllerOptions) error {
 	ctx = o.logging.start(ctx, "controller")
 	registry := newRegistry()
-	repository, err := o.catalogue.open(ctx)
+	repositories, err := o.catalogue.opener(registry)
 	if err != nil {
 		return err
 	}
+	defer repositories.close()
 	engines := &agent.Dialer{TLS: o.tls, Log: klog.FromContext(ctx)}
 	defer func() { _ = engines.Close() }() // no call is left
-	service, err := controller.New(controller.Options{Repository: repository, Engines: engines, IntentTimeout: o.intentTimeout})
-	if err != nil {
-		return err
-	}
 	parts, err := metricsPart(o.metricsAddress, registry)
 	if err != nil {
 		return err
 	}
+	service := newLate()
 	var ready atomic.Bool
 	return runParts(ctx, stopLimit, append(parts,
-		part{"sweeps", func(ctx context.Context) error { service.Run(ctx); return nil }},
+		part{"repository", func(ctx context.Context) error {
+			r, err := repositories.await(ctx, service.failed)
+			if err != nil || r == nil {
+				return err
+			}
+			c, err := controller.New(controller.Options{Repository: r, Engines: engines, IntentTimeout: o.intentTimeout})
+			if err != nil {
+				return err
+			}
+			service.opened(c)
+			c.Run(ctx)
+			return nil
+		}},
 		part{"CSI services", func(ctx context.Context) error {
 			return csi.Serve(ctx, csi.ServeOptions{
 				Endpoint: o.endpoint,

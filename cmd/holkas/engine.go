@@ -67,7 +67,11 @@ func engineCommand() command {
 			"attached when it ends.",
 		example: "  holkas engine --node-id=node-1 --repository=dir:/var/lib/holkas/repository \\\n" +
 			"    --agent-endpoint=unix:///run/holkas/agent.sock --pool=fast=/srv/nvme\n" +
-			"  holkas engine --config=/etc/holkas/engine.yaml",
+			"  holkas engine --config=/etc/holkas/engine.yaml\n" +
+			"  holkas engine --node-id=node-1 --repository='s3://bucket/site-1?region=eu-central-1' \\\n" +
+			"    --agent-endpoint=unix:///run/holkas/agent.sock --agent-endpoint=tcp://0.0.0.0:7443 --agent-address=10.0.0.1:7443 \\\n" +
+			"    --agent-tls-cert=/etc/holkas/node-node-1.crt --agent-tls-key=/etc/holkas/node-node-1.key \\\n" +
+			"    --agent-tls-ca=/etc/holkas/ca.crt --pool=fast=/srv/nvme",
 		settings: s,
 		run:      func(ctx context.Context, _ streams, _ string) error { return runEngine(ctx, o) },
 	}
@@ -106,8 +110,8 @@ func (o *engineOptions) check(faulty func(string) bool) []error {
 		switch {
 		case host == "" || net.ParseIP(host).IsUnspecified():
 			say("--agent-address: missing: want the host:port at which controllers reach %q", tcp)
-		case o.catalogue.dir != "" && !loopback(host):
-			say("--repository: \"dir:%s\": is a directory, which serves one machine, and the engine announces %q to other machines: want a unix:// endpoint or a loopback address (or an object store, once there is one)", o.catalogue.dir, address)
+		case o.catalogue.at.dir != "" && !loopback(host):
+			say("--repository: \"dir:%s\": is a directory, which serves one machine, and the engine announces %q to other machines: want a bucket, s3://bucket/prefix, or a unix:// endpoint or a loopback address", o.catalogue.at.dir, address)
 		}
 	}
 	return faults
@@ -164,6 +168,11 @@ func runEngine(ctx context.Context, o engineOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, volumes.Close(context.WithoutCancel(ctx))) }()
 	registry := newRegistry()
+	repositories, err := o.catalogue.opener(registry)
+	if err != nil {
+		return err
+	}
+	defer repositories.close()
 	registry.MustRegister(newEngineMetrics(ctx, volumes, o.pools))
 	backends := map[string]backend.Backend{volume.BackendLocal: measurePauses(volumes, registry)}
 	info := func(ctx context.Context) agent.Info {
@@ -177,7 +186,7 @@ func runEngine(ctx context.Context, o engineOptions) (err error) {
 		return err
 	}
 	a := announcer{
-		open: o.catalogue.open, backends: backends,
+		open: repositories.open, backends: backends, oneDir: o.catalogue.at.dir != "",
 		node: func(ctx context.Context) repository.Node {
 			i := info(ctx)
 			return repository.Node{

@@ -132,8 +132,8 @@ func TestTwoEnginesOnePool(t *testing.T) {
 // directory is that of another machine.
 func TestOtherMachine(t *testing.T) {
 	s := prepare(t, nil)
-	c := catalogue{dir: s.Repository}
-	r, err := c.open(t.Context())
+	c := catalogue{at: location{dir: s.Repository}}
+	r, err := c.openDir(t.Context())
 	must(t, err)
 	must(t, controller.Announce(t.Context(), r, repository.Node{
 		ID: "elsewhere", Address: "unix:///x", Machine: "another", Backends: []string{volume.BackendLocal}, Changed: time.Now(),

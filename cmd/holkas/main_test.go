@@ -36,12 +36,12 @@ func prepare(t *testing.T, args map[string][]string) *site.Site {
 		t.Fatal(err)
 	}
 	env := []string{asProgram}
-	store := catalogue{dir: filepath.Join(dir, "store", "repository"), create: true}
-	must(t, os.Mkdir(filepath.Dir(store.dir), 0o755))
-	_, err = store.open(t.Context())
+	store := catalogue{at: location{dir: filepath.Join(dir, "store", "repository")}, create: true}
+	must(t, os.Mkdir(filepath.Dir(store.at.dir), 0o755))
+	_, err = store.openDir(t.Context())
 	must(t, err)
 	s, err := site.Prepare(t.Context(), site.Options{
-		Dir: dir, Repository: store.dir, Args: args,
+		Dir: dir, Repository: store.at.dir, Args: args,
 		Pools:      []site.PoolOptions{{Name: "pool", Type: volume.XFSPool, SizeBytes: 512 * mib}},
 		ProcessEnv: map[string][]string{"engine": env, "node": env, "controller": env},
 	})

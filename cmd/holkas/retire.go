@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/holkas-io/holkas/cmd/holkas/internal/config"
 	"github.com/holkas-io/holkas/pkg/controller"
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -32,7 +34,8 @@ func retireCommand() command {
 			"again, it first deletes what was deleted meanwhile, and is then a node as before.\n" +
 			"Retire a node only if it is off, or cut off: what still runs there goes on writing.",
 		example: "  holkas retire node-1 --repository=dir:/var/lib/holkas/repository\n" +
-			"  holkas retire node-1 --repository=dir:/var/lib/holkas/repository --yes",
+			"  holkas retire node-1 --repository=dir:/var/lib/holkas/repository --yes\n" +
+			"  holkas retire node-1 --repository='s3://bucket/site-1?region=eu-central-1'",
 		settings: s,
 		run:      func(ctx context.Context, s streams, name string) error { return retire(ctx, s, name, o) },
 	}
@@ -43,7 +46,12 @@ func retire(ctx context.Context, s streams, name string, o retireOptions) error 
 	if err != nil {
 		return config.Faults{fmt.Errorf("NODE: %w", err)}
 	}
-	r, err := o.catalogue.open(ctx)
+	repositories, err := o.catalogue.opener(prometheus.NewRegistry())
+	if err != nil {
+		return err
+	}
+	defer repositories.close()
+	r, err := repositories.open(ctx)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func TestUsage(t *testing.T) {
 				`HOLKAS_V: "high": want a level: 0 or more`,
 				`HOLKAS_VMODULE: "x": want file=level,... such as announce=4`,
 				`--endpoint: "/csi.sock": want unix:///an/absolute/path, the path of at most 102 bytes`,
-				`--repository: "/r": want dir:/an/absolute/path`,
+				`--repository: "/r": want dir:/an/absolute/path or s3://bucket/prefix`,
 				`--intent-timeout: "-1s": want a time such as 90s or 5m`,
 				`--agent-tls-key: "k": want an absolute path, free of . and .. elements`,
 				`--metrics-address: "9090": want host:port, with a port from 1 to 65535, or :port for every address`,
@@ -50,7 +50,7 @@ func TestUsage(t *testing.T) {
 			"F: intent-timeout: unknown: want one of node-id, repository, create-repository, agent-endpoint, agent-address, agent-tls-cert, agent-tls-key, agent-tls-ca, pool, state-dir, max-volumes, metrics-address, v, vmodule",
 			`F: node-id: node id "a b": want 1 to 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends`,
 			"F: pool: [1]: colour: unknown: want one of name, path, device, format, mountPath",
-			`HOLKAS_REPOSITORY: "dir:r": want dir:/an/absolute/path`,
+			`HOLKAS_REPOSITORY: "dir:r": want dir:/an/absolute/path or s3://bucket/prefix`,
 			`--max-volumes: "-1": want a whole number, 0 (no limit) or more`,
 		}},
 		{"pools", []string{"engine", "--node-id=n", "--repository=dir:/r", "--agent-endpoint=unix:///s", "--pool=a=x", "--pool=a=/y"}, nil, []string{
@@ -63,7 +63,16 @@ func TestUsage(t *testing.T) {
 		{"TCP everywhere", append(engine, "--agent-endpoint=tcp://:7", "--agent-tls-cert=/c", "--agent-tls-key=/k", "--agent-tls-ca=/a"), nil, []string{
 			`--agent-address: missing: want the host:port at which controllers reach "tcp://:7"`}},
 		{"a directory for several machines", append(engine, "--agent-endpoint=tcp://:7", "--agent-address=node-1:7", "--agent-tls-cert=/c", "--agent-tls-key=/k", "--agent-tls-ca=/a"), nil, []string{
-			`--repository: "dir:/r": is a directory, which serves one machine, and the engine announces "node-1:7" to other machines: want a unix:// endpoint or a loopback address (or an object store, once there is one)`}},
+			`--repository: "dir:/r": is a directory, which serves one machine, and the engine announces "node-1:7" to other machines: want a bucket, s3://bucket/prefix, or a unix:// endpoint or a loopback address`}},
+		{"a bucket for several machines", []string{"engine", "--node-id=n", "--pool=a=/x", "--repository=s3://bucket/p", "--agent-endpoint=tcp://:7", "--agent-address=node-1:7",
+			"--agent-tls-cert=/c", "--agent-tls-key=/k", "--agent-tls-ca=/a", "--max-volumes=-1"}, nil, []string{
+			`--max-volumes: "-1": want a whole number, 0 (no limit) or more`}},
+		{"a bucket's URL with secrets", []string{"controller", "--endpoint=unix:///s", "--repository=s3://AKIA:hunter2@bucket/p"}, map[string]string{"HOLKAS_REPOSITORY": "s3://bucket/p?secret-key=hunter2&region=A"}, []string{
+			"HOLKAS_REPOSITORY: repository parameter secret-key: want one of endpoint, region, addressing, allow-http, ca-file, sign-payload, credentials, profile; region \"A\": want lower-case letters, digits and '-'",
+			"--repository: repository: the URL holds credentials: want them by credentials=environment, role, file:/path or folder:/path",
+		}},
+		{"something like a bucket's URL", []string{"controller", "--endpoint=unix:///s", "--repository=S3://AKIA:hunter2@bucket/p"}, nil, []string{
+			"--repository: want dir:/an/absolute/path or s3://bucket/prefix"}},
 		{"an address nobody listens at", append(engine, "--agent-endpoint=unix:///s", "--agent-address=127.0.0.1:7"), nil, []string{
 			`--agent-address: "127.0.0.1:7": but no --agent-endpoint is TCP: want one of tcp://host:port`}},
 		{"no node", []string{"retire", "--repository=dir:/r"}, nil, []string{"NODE: missing"}},
@@ -131,19 +140,19 @@ func TestVersion(t *testing.T) {
 
 // TestCreateRepository sees that a repository is made only if that is said.
 func TestCreateRepository(t *testing.T) {
-	c := catalogue{dir: filepath.Join(t.TempDir(), "repository")}
-	if _, err := c.open(t.Context()); err == nil {
+	c := catalogue{at: location{dir: filepath.Join(t.TempDir(), "repository")}}
+	if _, err := c.openDir(t.Context()); err == nil {
 		t.Error("a missing directory was opened as a repository")
 	}
-	must(t, os.Mkdir(c.dir, 0o755))
-	if _, err := c.open(t.Context()); err == nil {
+	must(t, os.Mkdir(c.at.dir, 0o755))
+	if _, err := c.openDir(t.Context()); err == nil {
 		t.Error("an empty directory was opened as a repository")
 	}
 	c.create = true
-	first, err := c.open(t.Context())
+	first, err := c.openDir(t.Context())
 	must(t, err)
 	c.create = false
-	again, err := c.open(t.Context())
+	again, err := c.openDir(t.Context())
 	must(t, err)
 	if first.ID() != again.ID() {
 		t.Errorf("id %s, and then %s: want one repository", first.ID(), again.ID())
@@ -152,8 +161,8 @@ func TestCreateRepository(t *testing.T) {
 
 // TestWorkFails tells a failure from a mistake in the usage.
 func TestWorkFails(t *testing.T) {
-	code, _, stderr := try(t, "", "controller", "--endpoint=unix:///nowhere/csi.sock", "--repository=dir:/nowhere/repository")
-	if code != exitFailed || !strings.HasPrefix(stderr, "holkas controller: open store /nowhere/repository: ") {
+	code, _, stderr := try(t, "", "controller", "--endpoint=unix://"+filepath.Join(t.TempDir(), "csi.sock"), "--repository=dir:/nowhere/repository")
+	if code != exitFailed || !strings.Contains(stderr, "holkas controller: repository: open store /nowhere/repository: ") {
 		t.Errorf("exit code %d, errors %q; want %d and that the store cannot be opened", code, stderr, exitFailed)
 	}
 	canceled, cancel := context.WithCancel(t.Context())
