@@ -9,9 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/holkas-io/holkas/pkg/objstore"
 	"github.com/holkas-io/holkas/pkg/objstore/dir"
+	"github.com/holkas-io/holkas/pkg/objstore/s3"
 	"github.com/holkas-io/holkas/pkg/repository"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
@@ -27,7 +30,8 @@ type Options struct {
 	Node volume.NodeID
 	// Pools are made in image files under Dir.
 	Pools []PoolOptions
-	// Repository, if not empty, is an existing site's, to share it.
+	// Repository, if not empty, is an existing site's, to share it, or the URL of
+	// a bucket (s3://...), in which one is made if there is none.
 	Repository string
 	// Args are further arguments, by process name.
 	Args map[string][]string
@@ -48,7 +52,7 @@ type PoolOptions struct {
 type Site struct {
 	Dir        string // everything is under it
 	Kubelet    string // stands for kubelet's directory: targets go below it
-	Repository string // the directory of the repository
+	Repository string // the directory of the repository, or the URL of its bucket
 	Node       volume.NodeID
 	Engine     *Process
 	NodePlugin *Process
@@ -84,7 +88,7 @@ func Start(ctx context.Context, o Options) (*Site, error) {
 // announced waits until the controller knows the node, whose engine announces
 // itself in its own time.
 func (s *Site) announced(ctx context.Context) error {
-	repo, err := s.openRepository(ctx, false)
+	repo, err := s.OpenRepository(ctx)
 	if err != nil {
 		return err
 	}
@@ -107,12 +111,38 @@ func (s *Site) announced(ctx context.Context) error {
 	}
 }
 
+// OpenRepository opens the site's repository in this process.
+func (s *Site) OpenRepository(ctx context.Context) (*repository.Repository, error) {
+	return s.openRepository(ctx, false)
+}
+
 func (s *Site) openRepository(ctx context.Context, create bool) (*repository.Repository, error) {
-	store, err := dir.Open(ctx, dir.Options{Root: s.Repository, Create: create})
+	store, err := s.openStore(ctx, create)
 	if err != nil {
 		return nil, err
 	}
 	return repository.Open(ctx, store, repository.Options{})
+}
+
+func (s *Site) openStore(ctx context.Context, create bool) (objstore.Store, error) {
+	if !s.inBucket() {
+		return dir.Open(ctx, dir.Options{Root: s.Repository, Create: create})
+	}
+	o, err := s3.ParseURL(s.Repository)
+	if err != nil {
+		return nil, err
+	}
+	return s3.New(o)
+}
+
+func (s *Site) inBucket() bool { return strings.HasPrefix(s.Repository, s3.Scheme+"://") }
+
+// repositoryFlag is how the processes are told of the repository.
+func (s *Site) repositoryFlag() string {
+	if s.inBucket() {
+		return "--repository=" + s.Repository
+	}
+	return "--repository=dir:" + s.Repository
 }
 
 // Prepare makes the pools and the processes but starts none.
@@ -138,7 +168,11 @@ func Prepare(ctx context.Context, o Options) (*Site, error) {
 	if s.Repository == "" {
 		s.Repository = filepath.Join(o.Dir, "repository")
 	}
-	for _, dir := range []string{s.Dir, s.Kubelet, s.Repository} {
+	dirs := []string{s.Dir, s.Kubelet}
+	if !s.inBucket() {
+		dirs = append(dirs, s.Repository)
+	}
+	for _, dir := range dirs {
 		// The way to the targets must be open for users such as postgres.
 		if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil {
 			return nil, err
@@ -160,7 +194,7 @@ func Prepare(ctx context.Context, o Options) (*Site, error) {
 
 func (s *Site) define(o Options) {
 	engineArgs := []string{
-		"engine", "--node-id=" + string(s.Node), "--repository=dir:" + s.Repository,
+		"engine", "--node-id=" + string(s.Node), s.repositoryFlag(),
 		"--agent-endpoint=" + s.AgentEndpoint(), "--state-dir=" + filepath.Join(s.Dir, "state"),
 	}
 	for _, pool := range s.pools {
@@ -181,7 +215,7 @@ func (s *Site) define(o Options) {
 	for i := range max(o.Controllers, 1) {
 		name := fmt.Sprintf("controller%d", i)
 		s.Controller = append(s.Controller, process(name, o.Binary, []string{
-			"controller", "--endpoint=unix://" + s.socket(name), "--repository=dir:" + s.Repository,
+			"controller", "--endpoint=unix://" + s.socket(name), s.repositoryFlag(),
 		}))
 	}
 }

@@ -19,7 +19,6 @@ import (
 	"k8s.io/mount-utils"
 
 	"github.com/holkas-io/holkas/pkg/demo/site"
-	"github.com/holkas-io/holkas/pkg/objstore/dir"
 	"github.com/holkas-io/holkas/pkg/repository"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
@@ -206,15 +205,6 @@ func entries(dir string) (found []string) {
 		return nil
 	})
 	return found
-}
-
-// OpenRepository opens the site's repository in this process.
-func (l *Lab) OpenRepository(ctx context.Context) (*repository.Repository, error) {
-	store, err := dir.Open(ctx, dir.Options{Root: l.Site.Repository})
-	if err != nil {
-		return nil, err
-	}
-	return repository.Open(ctx, store, repository.Options{})
 }
 
 func (l *Lab) liveRecords() (found []string, err error) {
