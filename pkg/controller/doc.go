@@ -18,7 +18,9 @@
 //     node and goes on with those, as does a retry after a death.
 //  2. The engine makes the volume under that id. That is idempotent by id.
 //  3. Revision 1 of the id's own record, saying Ready. This is the commit point:
-//     from here on the volume exists, whoever gets to say so to the caller.
+//     from here on the volume exists, whoever gets to say so to the caller. The
+//     name notes that it is completed before anybody says so: should the record
+//     be lost later, that is Corrupt, and never a creation to be taken back.
 //
 // An attempt ends the other way by the same revision 1, saying Ended. It can be
 // created only once, so an undo and a commit cannot both happen, in whatever

@@ -66,14 +66,21 @@ func (k kind[R]) find(ctx context.Context, subject string) (found[R], error) {
 	}
 	record, err := k.records.Latest(ctx, name.Value.ID)
 	if fault.Is(err, fault.NotFound) {
-		return found[R]{phase: begun, name: name}, nil
+		return found[R]{phase: begun, name: name}, k.missing(name.Value)
 	}
 	if err != nil {
 		return found[R]{}, err
 	}
 	switch k.facts(record.Value).state {
 	case repository.Ready:
-		return found[R]{made, name, record.Value}, nil
+		completed, err := k.complete(ctx, name.Value)
+		if err == nil && completed.Value.ID == name.Value.ID && !completed.Value.Ended {
+			return found[R]{made, completed, record.Value}, nil
+		}
+		if err == nil || fault.Is(err, fault.NotFound) {
+			return k.find(ctx, subject) // it was deleted meanwhile
+		}
+		return found[R]{}, err
 	case repository.Ended:
 		if err := k.finishUndo(ctx, name.Value); err != nil {
 			return found[R]{}, err
@@ -122,7 +129,7 @@ func (k kind[R]) commit(ctx context.Context, n repository.Name, record R) (R, er
 	crashpoint.Here("controller: " + k.what + " record created")
 	// A writer that slept until even the Ended record was removed finds that
 	// the name does not stand for its id any more.
-	current, err := k.names.Latest(ctx, n.Name)
+	current, err := k.complete(ctx, n)
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return none, err
 	}
@@ -133,6 +140,27 @@ func (k kind[R]) commit(ctx context.Context, n repository.Name, record R) (R, er
 		return none, err
 	}
 	return none, fault.New(fault.Busy, "the name ended while this attempt slept: try again")
+}
+
+// complete notes in a name that its record is there, if it still stands for the
+// id. It comes before anybody is told of it.
+func (k kind[R]) complete(ctx context.Context, n repository.Name) (repository.Revision[repository.Name], error) {
+	return k.names.Update(ctx, n.Name, func(current repository.Name) (repository.Name, error) {
+		if current.ID == n.ID && !current.Ended {
+			current.Completed = true
+		}
+		return current, nil
+	})
+}
+
+// missing is what is wrong with a name whose record is missing: nothing, unless the
+// creation was completed. Then somebody has data under that id, and what was not
+// lost of it must not be taken for the rest of an attempt.
+func (k kind[R]) missing(n repository.Name) error {
+	if !n.Completed {
+		return nil
+	}
+	return fault.New(fault.Corrupt, "the record of %s %s is missing, though its creation was completed: put its objects back into the repository; nothing of it is touched until then", k.what, n.ID)
 }
 
 // fail ends an attempt that met a cause. If the work may still run the intent

@@ -140,9 +140,12 @@ func sweepNames[R any](ctx context.Context, c *Controller, r *round, k kind[R]) 
 }
 
 // settle finishes an undo that was left, and undoes a creation that is stale.
+// Corrupt if it was completed and its record is missing.
 func (k kind[R]) settle(ctx context.Context, r *round, n repository.Name, stale bool) error {
 	record, err := k.records.Latest(ctx, n.ID)
 	switch {
+	case fault.Is(err, fault.NotFound) && n.Completed:
+		return k.missing(n)
 	case fault.Is(err, fault.NotFound) && stale:
 		_, _, err := k.abandon(ctx, n)
 		return err

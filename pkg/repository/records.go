@@ -19,6 +19,10 @@ type Name struct {
 	Request Request       `json:"request"`         // what a retry must match
 	Ended   bool          `json:"ended,omitempty"` // the name may be taken again
 	Created time.Time     `json:"created"`         // this revision
+	// Completed says that revision 1 of the id's record was seen to say Ready,
+	// which is written before anybody is told of it: a record that is missing
+	// after that was lost, and is no creation that never came to its end.
+	Completed bool `json:"completed,omitempty"`
 	// Backend is the one that does the work, and MemberNodes where a group
 	// snapshot's members are cut: an undo must reach them, whatever became of
 	// the volumes meanwhile.
