@@ -1,10 +1,6 @@
 package journal
 
-import (
-	"context"
-
-	"github.com/holkas-io/holkas/pkg/fault"
-)
+import "context"
 
 // request is an append in the queue. Its fields are guarded by Journal.mu until
 // the wake-up, which says either that it is done or that it leads.
@@ -194,7 +190,7 @@ func (j *Journal) makeWay() error {
 	far := end-int64(j.durable) > j.ring.window()
 	j.mu.Unlock()
 	if !j.filler.reached(min(end, j.ring.size)) {
-		return fault.New(fault.Precondition, "journal %s: was closed", j.options.Path)
+		return j.State().Err
 	}
 	if far {
 		return j.Flush(context.Background()) // bounded by one sync

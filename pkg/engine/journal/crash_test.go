@@ -168,7 +168,7 @@ func TestHistories(t *testing.T) {
 
 func randomHistory(t *rapid.T) {
 	at := vlog.LSN(rapid.IntRange(0, 200).Draw(t, "at")) * block
-	w := &world{d: filled(at)}
+	w := &world{d: prepared(at, rapid.SampledFrom([]int64{0, MinSize}).Draw(t, "filled"))}
 	random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 	must(t, w.reopen(t, true))
 	for range rapid.IntRange(1, 80).Draw(t, "operations") {

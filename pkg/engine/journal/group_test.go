@@ -195,7 +195,7 @@ func TestFlushesShareASync(t *testing.T) {
 // nobody flushes; recovery looks no further than that.
 func TestWindow(t *testing.T) {
 	w := began(t, 0)
-	w.fill(t)
+	w.fill(t, 1)
 	if got := w.j.Stats().Syncs; got == 0 || got > 10 {
 		t.Errorf("%d syncs, want some", got)
 	}

@@ -281,9 +281,9 @@ func TestSuperblocks(t *testing.T) {
 	}
 
 	must(t, w.reopen(t, true))
-	w.fill(t)
+	w.fill(t, 1)
 	must(t, w.recycle(0))
-	w.fill(t)
+	w.fill(t, 1)
 	must(t, w.flush())
 	w.j.Abandon()
 	w.d.Restart()
@@ -381,8 +381,9 @@ func TestBegin(t *testing.T) {
 
 // TestReserve: openings without any space given back are kept room for.
 func TestReserve(t *testing.T) {
-	w := began(t, 0)
-	w.fill(t)
+	w := began(t, MinSize-4*block)
+	must(t, w.append(t, 1))
+	w.fill(t, 4) // with a pad
 	var err error
 	n := 0
 	for ; err == nil; n++ {
@@ -392,16 +393,16 @@ func TestReserve(t *testing.T) {
 		err = w.reopen(t, true)
 	}
 	mustBe(t, err, fault.Exhausted)
-	if n < 4 {
-		t.Errorf("%d openings", n)
+	if want := int(w.j.ring.reserve() / block); n < want {
+		t.Errorf("%d openings, want %d", n, want)
 	}
 }
 
-// fill appends until there is no more room, whatever the pace would be.
-func (w *world) fill(t *testing.T) {
+// fill appends batches of so many blocks until there is no more room, whatever the pace would be.
+func (w *world) fill(t *testing.T, blocks int) {
 	t.Helper()
-	for w.j.usedLocked()+2*block <= w.j.ring.limit() {
+	for w.j.usedLocked()+int64(1+blocks)*block <= w.j.ring.limit() {
 		w.j.pace.due = time.Now()
-		must(t, w.append(t, 1))
+		must(t, w.append(t, blocks))
 	}
 }

@@ -43,12 +43,15 @@ func TestOutage(t *testing.T) {
 	paced(t, func(t *testing.T, j *Journal) {
 		limit := float64(j.ring.limit())
 		var last time.Duration
-		var end vlog.LSN
+		var fifth, end vlog.LSN
 		for j.usedLocked()+2*block <= j.ring.limit() {
 			f := float64(j.usedLocked()) / limit
 			b := one(1)
 			wait := took(t, j, b)
 			end = b.End
+			if f < 0.2 {
+				fifth = end
+			}
 			switch {
 			case f < 0.499 && wait != 0:
 				t.Fatalf("waited %v at %.3f", wait, f)
@@ -81,6 +84,11 @@ func TestOutage(t *testing.T) {
 			t.Error("an append found room where there is none")
 		}
 		must(t, j.Flush(ctx))
+		must(t, j.Recycle(ctx, fifth))
+		synctest.Wait()
+		if through.Load() != 1 {
+			t.Errorf("%d of 3 appends went on at once with a fifth given back, want 1", through.Load())
+		}
 		must(t, j.Recycle(ctx, end))
 		synctest.Wait()
 		if through.Load() != 3 {

@@ -56,11 +56,14 @@ func mustBe(t tb, err error, kind fault.Kind) {
 
 // filled returns a disk with an empty journal whose tail is at a position and
 // whose ring needs no filling, so that every step is the test's own.
-func filled(at vlog.LSN) *simdisk.Disk {
+func filled(at vlog.LSN) *simdisk.Disk { return prepared(at, MinSize) }
+
+// prepared is filled with so many bytes of the ring filled.
+func prepared(at vlog.LSN, bytes int64) *simdisk.Disk {
 	b := make([]byte, superblocks+MinSize)
 	superblock{
 		generation: 1, volume: testVolume, log: testLog, incarnation: 77, size: MinSize,
-		tail: cursor{at: at, run: 5}, durable: at, filled: MinSize,
+		tail: cursor{at: at, run: 5}, durable: at, filled: bytes,
 	}.put(b[block:superblocks])
 	d := &simdisk.Disk{}
 	d.Put(testPath, b)
