@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,12 +59,9 @@ func startBucketSite(t *testing.T) *bucketSite {
 // repository returns the URL of a repository; its credentials are in a folder.
 func (s *bucketSite) repository(t *testing.T, prefix string) string {
 	t.Helper()
-	secret := t.TempDir()
-	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": s3test.AccessKeyID, "AWS_SECRET_ACCESS_KEY": s3test.SecretAccessKey} {
-		lab.Must(t, os.WriteFile(filepath.Join(secret, name), []byte(value), 0o600))
-	}
-	q := url.Values{"endpoint": {s.server.Endpoint}, "allow-http": {"true"}, "credentials": {"folder:" + secret}}
-	return "s3://" + bucket + "/" + prefix + "?" + q.Encode()
+	at, err := s.server.URL(bucket+"/"+prefix, t.TempDir())
+	lab.Must(t, err)
+	return at
 }
 
 func (s *bucketSite) tls(name string) []string {

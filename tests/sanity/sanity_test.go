@@ -1,10 +1,10 @@
 // Package sanity runs csi-sanity over sockets against real processes on real
-// loop devices: for each pool type and each access type a site of its own.
+// loop devices: for each pool type and each access type a site of its own, and
+// for a repository in a bucket.
 package sanity
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/holkas-io/holkas/pkg/demo/site"
+	"github.com/holkas-io/holkas/pkg/objstore/s3/s3test"
 	"github.com/holkas-io/holkas/pkg/volume"
 	"github.com/holkas-io/holkas/tests/internal/build"
 )
@@ -59,23 +60,50 @@ func TestSanity(t *testing.T) {
 			}
 		}
 	}()
-	for _, pool := range []volume.PoolType{volume.XFSPool, volume.BtrfsPool} {
+	for _, of := range []struct {
+		name       string
+		pool       volume.PoolType
+		repository string // empty: in a directory
+		accesses   []string
+	}{
+		{"xfs pool", volume.XFSPool, "", []string{"mount", "block"}},
+		{"btrfs pool", volume.BtrfsPool, "", []string{"mount", "block"}},
+		{"repository in a bucket", volume.XFSPool, bucket(t), []string{"mount"}},
+	} {
 		s, err := site.Start(t.Context(), site.Options{
-			Binary: program,
-			Pools:  []site.PoolOptions{{Name: string(pool), Type: pool, SizeBytes: 4096 * mib}},
-			Args:   map[string][]string{"engine": {"--max-volumes=8"}},
+			Binary: program, Repository: of.repository,
+			Pools: []site.PoolOptions{{Name: string(of.pool), Type: of.pool, SizeBytes: 4096 * mib}},
+			Args:  map[string][]string{"engine": {"--max-volumes=8"}},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		sites = append(sites, s)
-		for _, access := range []string{"mount", "block"} {
-			ginkgo.Describe(fmt.Sprintf("%s pool, %s", pool, access), func() { register(s, access) })
+		for _, access := range of.accesses {
+			ginkgo.Describe(of.name+", "+access, func() { register(s, access) })
 		}
 	}
 	gomega.RegisterFailHandler(ginkgo.Fail)
 	ginkgo.ReportAfterSuite("what was not run", func(r ginkgo.Report) { checkNotRun(t, r) })
 	ginkgo.RunSpecs(t, "CSI sanity")
+}
+
+// bucket starts a store and returns the URL of a repository in it.
+func bucket(t *testing.T) string {
+	t.Helper()
+	server, err := s3test.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	if err := server.Bucket("sanity"); err != nil {
+		t.Fatal(err)
+	}
+	url, err := server.URL("sanity/prefix", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return url
 }
 
 // measured makes the case of a snapshot's topology fair: csi-sanity compares a
@@ -134,7 +162,7 @@ func checkNotRun(t *testing.T, r ginkgo.Report) {
 		}
 	}
 	t.Logf("csi-sanity: %d cases passed, %d kinds of case on the list of those not run", passed, len(seen))
-	if passed < 4*80 {
+	if passed < 5*80 {
 		t.Errorf("only %d cases ran", passed)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,6 +111,18 @@ func (s *Server) Stop() {
 
 // Bucket makes a new, empty bucket.
 func (s *Server) Bucket(name string) error { return os.Mkdir(s.Folder(name), 0o700) }
+
+// URL returns where a repository in a bucket is, "bucket/prefix", with its
+// credentials in an existing folder of the caller's.
+func (s *Server) URL(bucketAndPrefix, folder string) (string, error) {
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": AccessKeyID, "AWS_SECRET_ACCESS_KEY": SecretAccessKey} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(value), 0o600); err != nil {
+			return "", err
+		}
+	}
+	q := url.Values{"endpoint": {s.Endpoint}, "allow-http": {"true"}, "credentials": {"folder:" + folder}}
+	return "s3://" + bucketAndPrefix + "?" + q.Encode(), nil
+}
 
 // Folder returns where the server keeps the objects of a bucket, as files.
 func (s *Server) Folder(bucket string) string { return filepath.Join(s.data(), bucket) }
