@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -24,9 +25,9 @@ func sweeping(t *testing.T, w *world, test func()) {
 
 // TestIdleSite: a site where nothing happens sends next to nothing to its store.
 func TestIdleSite(t *testing.T) {
-	inWorld(t, 1, func(t *testing.T, w *world) {
+	synctest.Test(t, func(t *testing.T) {
 		store := faults.New(memory.New(), nil)
-		w = newWorld(t, store, 2)
+		w := newWorld(t, store, 2)
 		const volumes = 10
 		for i := range volumes {
 			w.volume(thick(string(rune('a'+i)), mib))
