@@ -73,7 +73,8 @@ func parseRepository(text string) (location, error) {
 
 // opener opens the repository of one process.
 type opener struct {
-	// open makes one attempt. Transient while the store is away.
+	// open makes one attempt, of one goroutine at a time. Transient while the
+	// store is away.
 	open  func(ctx context.Context) (*repository.Repository, error)
 	close func() // when nothing uses the repository any more
 }
@@ -96,7 +97,24 @@ func (c *catalogue) opener(r prometheus.Registerer) (opener, error) {
 	if err != nil {
 		return opener{}, err
 	}
-	return opener{func(ctx context.Context) (*repository.Repository, error) { return c.openBucket(ctx, store) }, bucket.Close}, nil
+	return opener{c.unlessUnfit(store), bucket.Close}, nil
+}
+
+// unlessUnfit opens a repository in a store, which it asks no more once it was
+// found unfit: that costs many requests, and a process that starts again asks
+// anew.
+func (c *catalogue) unlessUnfit(store objstore.Store) func(ctx context.Context) (*repository.Repository, error) {
+	var unfit error
+	return func(ctx context.Context) (*repository.Repository, error) {
+		if unfit != nil {
+			return nil, unfit
+		}
+		r, err := c.openBucket(ctx, store)
+		if fault.Is(err, fault.Unsupported) {
+			unfit = err
+		}
+		return r, err
+	}
 }
 
 // How long a request to a store and all tries of it may take: what is read and

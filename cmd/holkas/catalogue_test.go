@@ -46,6 +46,13 @@ func TestBucket(t *testing.T) {
 	if _, err := creating.openBucket(t.Context(), deaf{store}); !fault.Is(err, fault.Unsupported) || !strings.Contains(err.Error(), "16 of 16 concurrent creations") {
 		t.Errorf("a store that ignores conditions: %v, want Unsupported and what it did", err)
 	}
+	asked := faults.New(deaf{store}, nil)
+	open := creating.unlessUnfit(asked)
+	for range 2 {
+		if _, err := open(t.Context()); !fault.Is(err, fault.Unsupported) || asked.Count(faults.Create) != 16 {
+			t.Errorf("got %v after %d creations, want Unsupported after those of one probe", err, asked.Count(faults.Create))
+		}
+	}
 	if left := keys(t, store); len(left) > 0 {
 		t.Errorf("left in a store that holds no repository: %q", left)
 	}

@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +38,7 @@ type bucketSite struct {
 	certs       string // their directory
 	alpha, beta *lab.Lab
 	addresses   map[volume.NodeID]string // of the engines
+	metrics     string                   // the address of the controller's
 }
 
 func startBucketSite(t *testing.T) *bucketSite {
@@ -49,8 +53,8 @@ func startBucketSite(t *testing.T) *bucketSite {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	s.alpha = s.node(t, "alpha", volume.XFSPool, "127.0.0.2")
 	s.beta = s.node(t, "beta", volume.BtrfsPool, "127.0.0.3")
+	s.alpha = s.node(t, "alpha", volume.XFSPool, "127.0.0.2")
 	lab.Must(t, s.beta.Controller[0].Stop(t.Context()))
 	s.beta.ControllerClient = s.alpha.ControllerClient
 	return s
@@ -74,13 +78,15 @@ func (s *bucketSite) node(t *testing.T, id volume.NodeID, pool volume.PoolType, 
 	l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
 	lab.Must(t, err)
 	address := l.Addr().String()
-	lab.Must(t, l.Close())
-	s.addresses[id] = address
+	metrics, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
+	lab.Must(t, err)
+	lab.Must(t, errors.Join(l.Close(), metrics.Close()))
+	s.addresses[id], s.metrics = address, metrics.Addr().String()
 	o := lab.Pool(program, pool, 2*lab.GiB)
 	o.Node, o.Repository = id, s.url
 	o.Args = map[string][]string{
 		"engine":     append(s.tls("node-"+string(id)), "--agent-endpoint=tcp://"+address, "--agent-address="+address),
-		"controller": s.tls("controller"),
+		"controller": append(s.tls("controller"), "--metrics-address="+s.metrics),
 	}
 	return lab.Start(t, o)
 }
@@ -121,6 +127,7 @@ func TestRepositoryInABucket(t *testing.T) {
 	for _, l := range nodes {
 		mounted = append(mounted, s.lifeOf(t, l))
 	}
+	s.counted(t)
 	s.storeAway(t, mounted)
 	s.foreignCertificate(t)
 	for i, l := range nodes {
@@ -167,6 +174,21 @@ func (s *bucketSite) lifeOf(t *testing.T, l *lab.Lab) *site.Mounted {
 	_, err := l.DeleteSnapshot(ctx, &csi.DeleteSnapshotRequest{SnapshotId: snapshot.SnapshotId})
 	lab.Must(t, err)
 	return m
+}
+
+// counted sees that the controller counts its requests to the store.
+func (s *bucketSite) counted(t *testing.T) {
+	t.Helper()
+	reply, err := http.Get("http://" + s.metrics + "/metrics")
+	lab.Must(t, err)
+	defer reply.Body.Close()
+	body, err := io.ReadAll(reply.Body)
+	lab.Must(t, err)
+	for _, want := range []string{`{op="create",result="ok"}`, `{op="get",result="not_found"}`} {
+		if !strings.Contains(string(body), "holkas_store_request_duration_seconds_count"+want) {
+			t.Errorf("want %s in the metrics:\n%s", want, body)
+		}
+	}
 }
 
 // storeAway kills the store: what needs it is Unavailable, of controllers too that
