@@ -29,7 +29,8 @@ type result struct {
 
 // tool runs a program on a device. It dies with this process, so that an
 // operation that is repeated by the next one never races with it. The error is
-// of a program that could not run; an exit code other than zero is not one.
+// of a program that could not run, or not to its end (Transient); an exit code
+// other than zero is not one.
 func tool(ctx context.Context, name string, args ...string) (result, error) {
 	// The signal at the parent's death is tied to the thread that forks.
 	runtime.LockOSThread()
@@ -52,6 +53,8 @@ func runTool(ctx context.Context, attributes *syscall.SysProcAttr, name string, 
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
 		return result{}, fault.New(fault.Precondition, "%s is not installed on this node: install %s", name, packages[name])
+	case errors.As(err, &exit) && !exit.Exited():
+		return result{}, fault.New(fault.Transient, "%s: it was killed (%s), and says nothing of the device: try again, and see the kernel's log for want of memory", name, exit)
 	case errors.As(err, &exit):
 		return result{code: exit.ExitCode(), output: lastWords(output)}, nil
 	case err != nil:
