@@ -15,8 +15,8 @@ import (
 	"github.com/holkas-io/holkas/pkg/volume"
 )
 
-// probeTimeout is how long a node may take to tell its capacity before it counts
-// as down.
+// probeTimeout is how long a node may take to tell its capacity, or the health of
+// a volume, before it counts as down.
 const probeTimeout = 3 * time.Second
 
 // allows reports whether the topology lets a node be used.

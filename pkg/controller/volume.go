@@ -90,7 +90,8 @@ func (c *Controller) Volumes(ctx context.Context, after volume.ID, limit int) (p
 }
 
 // VolumeHealth implements Service. Absence is an error: a volume that its node
-// does not have is lost data.
+// does not have is lost data. An engine that hangs is told of in time, as one that
+// is down is.
 func (c *Controller) VolumeHealth(ctx context.Context, id volume.ID) (VolumeHealth, error) {
 	v, err := c.Volume(ctx, id)
 	if err != nil {
@@ -99,7 +100,9 @@ func (c *Controller) VolumeHealth(ctx context.Context, id volume.ID) (VolumeHeal
 	var health []backend.Health
 	b, err := c.engine(ctx, v.Node, v.Class.Backend)
 	if err == nil {
-		health, err = b.VolumeHealth(ctx, id)
+		asked, cancel := context.WithTimeout(ctx, probeTimeout)
+		health, err = b.VolumeHealth(asked, id)
+		cancel()
 	}
 	switch {
 	case ctx.Err() != nil:

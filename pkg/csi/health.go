@@ -2,10 +2,12 @@ package csi
 
 import (
 	"context"
+	"sync"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/holkas-io/holkas/pkg/backend"
+	"github.com/holkas-io/holkas/pkg/controller"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
@@ -46,17 +48,20 @@ func (s *ControllerServer) ControllerListVolumeHealth(ctx context.Context, r *cs
 	if err != nil {
 		return nil, err
 	}
+	healths, errs := make([]controller.VolumeHealth, len(page)), make([]error, len(page))
+	var all sync.WaitGroup
+	for i, v := range page { // at once: one node that hangs must not hide what is wrong on the others
+		all.Go(func() { healths[i], errs[i] = s.service.VolumeHealth(ctx, v.ID) })
+	}
+	all.Wait()
 	reply := &csi.ControllerListVolumeHealthResponse{NextToken: string(next)}
-	for _, v := range page {
-		health, err := s.service.VolumeHealth(ctx, v.ID)
-		if fault.Is(err, fault.NotFound) { // deleted meanwhile
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(health.Health) > 0 {
-			reply.Entries = append(reply.Entries, volumeHealth(v.ID, health.Health))
+	for i, health := range healths {
+		switch {
+		case fault.Is(errs[i], fault.NotFound): // deleted meanwhile
+		case errs[i] != nil:
+			return nil, errs[i]
+		case len(health.Health) > 0:
+			reply.Entries = append(reply.Entries, volumeHealth(page[i].ID, health.Health))
 		}
 	}
 	return reply, nil

@@ -186,6 +186,37 @@ func TestNoDeviceLeft(t *testing.T) {
 	lab.Must(t, l.Leftovers())
 }
 
+// TestEngineHangs: while an engine does not answer, though it is there, the
+// controller tells of every one of its volumes that this is so.
+func TestEngineHangs(t *testing.T) {
+	l := lab.Start(t, lab.Pool(program, volume.XFSPool, 2*lab.GiB))
+	var ids []string
+	for i := range 12 {
+		ids = append(ids, l.Volume(lab.VolumeRequest(fmt.Sprint("volume-", i), 4*lab.MiB, site.Block())).VolumeId)
+	}
+	pid := l.Engine.Pid()
+	lab.Must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	defer func() { lab.Must(t, syscall.Kill(pid, syscall.SIGCONT)) }()
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	list, err := l.ControllerListVolumeHealth(ctx, &csi.ControllerListVolumeHealthRequest{})
+	lab.Must(t, err)
+	if len(list.Entries) != len(ids) {
+		t.Fatalf("%d volumes are said to be ill, want %d: %v", len(list.Entries), len(ids), list)
+	}
+	for _, e := range list.Entries {
+		if len(e.HealthStatuses) != 1 || e.HealthStatuses[0].Status != csi.VolumeHealthErrorType_INACCESSIBLE {
+			t.Errorf("got %v, want that it is inaccessible", e)
+		}
+	}
+	capacity, err := l.GetCapacity(ctx, &csi.GetCapacityRequest{})
+	if lab.Must(t, err); capacity.AvailableCapacity != 0 {
+		t.Errorf("an engine that hangs has capacity %d", capacity.AvailableCapacity)
+	}
+	_, err = l.CreateVolume(ctx, lab.VolumeRequest("new", 4*lab.MiB, site.Block()))
+	lab.WantCode(t, err, codes.Unavailable)
+}
+
 // TestEngineStopsWhileFrozen stops and kills the engine while it holds the
 // filesystems of a group frozen. Writers go on as soon as an engine does: a
 // stopped one, long after the limit of a pause, has not vouched for anything; a
