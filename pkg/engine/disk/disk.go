@@ -16,6 +16,9 @@ type File interface {
 	Sync() error
 	// Size returns the length in bytes.
 	Size() (int64, error)
+	// Resize changes the length, durably. What is added is zeros with all of its
+	// space allocated. Exhausted if there is no room: the length is then as before.
+	Resize(bytes int64) error
 	Close() error
 }
 

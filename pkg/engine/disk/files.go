@@ -104,13 +104,32 @@ func (f file) prepare(bytes int64, head []byte) error {
 	return f.File.Sync()
 }
 
-// Sync is fdatasync: the length never changes.
+// Sync is fdatasync: what it leaves out is times.
 func (f file) Sync() error {
 	for {
 		if err := unix.Fdatasync(int(f.Fd())); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}
+}
+
+// Resize changes the length, see File.
+func (f file) Resize(bytes int64) error {
+	const op = "resize"
+	before, err := f.Size()
+	switch {
+	case err != nil:
+	case bytes <= before:
+		err = f.Truncate(bytes)
+	default:
+		if err = unix.Fallocate(int(f.Fd()), 0, before, bytes-before); err != nil {
+			_ = f.Truncate(before) // what it may have got
+		}
+	}
+	if err == nil {
+		err = f.File.Sync()
+	}
+	return kind(err, op, f.Name())
 }
 
 func (f file) Size() (int64, error) {
@@ -131,6 +150,9 @@ func syncDir(path string) error {
 }
 
 func kind(err error, op, path string) error {
+	if err == nil {
+		return nil
+	}
 	k := fault.Internal
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -21,21 +21,26 @@ var operations = []struct {
 	{"write 1", func(w *world, t tb) error { return w.append(t, 1) }},
 	{"write 2 and a range", func(w *world, t tb) error { return w.append(t, 1, 0, 1) }},
 	{"seal", func(w *world, t tb) error { return w.append(t) }},
+	{"group", func(w *world, t tb) error { return w.appendGroup(t, []int{1}, []int{0}, nil, []int{1, 1}) }},
 	{"flush", func(w *world, t tb) error { return w.flush() }},
 	{"recycle all", func(w *world, t tb) error { return w.recycle(0) }},
 	{"recycle but one", func(w *world, t tb) error { return w.recycle(1) }},
-	{"restart", func(w *world, t tb) error {
-		w.j.Abandon()
-		w.d.Restart()
-		return w.reopen(t, false)
-	}},
-	{"close", func(w *world, t tb) error {
-		if err := w.j.Close(ctx); err != nil {
-			return err
-		}
-		w.flushed = w.acked
-		return w.reopen(t, true)
-	}},
+	{"restart", restart},
+	{"close", closing},
+}
+
+func restart(w *world, t tb) error {
+	w.j.Abandon()
+	w.d.Restart()
+	return w.reopen(t, false)
+}
+
+func closing(w *world, t tb) error {
+	if err := w.j.Close(ctx); err != nil {
+		return err
+	}
+	w.flushed = w.acked
+	return w.reopen(t, true)
 }
 
 // history runs operations until one meets the loss of power, and reports whether
@@ -205,24 +210,21 @@ func randomHistory(t *rapid.T) {
 }
 
 func randomOperation(t *rapid.T, w *world) error {
+	counts := rapid.SliceOfN(rapid.IntRange(0, 2), 0, 2)
 	switch op := rapid.IntRange(0, 11).Draw(t, "operation"); {
-	case op < 6:
-		counts := rapid.SliceOfN(rapid.IntRange(0, 2), 0, 2).Draw(t, "counts")
-		if !w.room(5) {
-			return w.recycle(rapid.IntRange(0, 2).Draw(t, "keep"))
-		}
-		return w.append(t, counts...)
-	case op < 8:
-		return w.flush()
+	case op < 8 && !w.room(15):
+		return w.recycle(rapid.IntRange(0, 2).Draw(t, "keep"))
+	case op < 5:
+		return w.append(t, counts.Draw(t, "counts")...)
+	case op < 7:
+		return w.appendGroup(t, rapid.SliceOfN(counts, 1, 4).Draw(t, "group")...)
 	case op < 9:
-		return w.recycle(rapid.IntRange(0, 4).Draw(t, "keep"))
+		return w.flush()
 	case op < 10:
-		return operations[6].do(w, t)
+		return w.recycle(rapid.IntRange(0, 4).Draw(t, "keep"))
 	case op < 11:
-		return operations[7].do(w, t)
-	default: // a death of the process while a step fails is a restart as well
-		w.j.Abandon()
-		w.d.Restart()
-		return w.reopen(t, false)
+		return restart(w, t)
+	default:
+		return closing(w, t)
 	}
 }

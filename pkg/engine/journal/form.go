@@ -25,6 +25,9 @@ func (f *former) form(group []*request) (n int) {
 		}
 		f.record(group[n : n+next])
 		n += next
+		if f.ring.pos(f.next.at) == 0 {
+			break // the next record is at the beginning of the ring: another write
+		}
 	}
 	return n
 }

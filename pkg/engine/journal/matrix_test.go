@@ -379,22 +379,30 @@ func TestBegin(t *testing.T) {
 	}
 }
 
-// TestReserve: openings without any space given back are kept room for.
+// TestReserve: wherever the ring ends, a full journal has kept room for openings
+// without any space given back.
 func TestReserve(t *testing.T) {
-	w := began(t, MinSize-4*block)
-	must(t, w.append(t, 1))
-	w.fill(t, 4) // with a pad
-	var err error
-	n := 0
-	for ; err == nil; n++ {
-		w.j.Abandon()
-		w.d.Crash(lost)
-		w.flushed, w.acked = 0, 0
-		err = w.reopen(t, true)
-	}
-	mustBe(t, err, fault.Exhausted)
-	if want := int(w.j.ring.reserve() / block); n < want {
-		t.Errorf("%d openings, want %d", n, want)
+	for at := vlog.LSN(0); at < MinSize; at += block {
+		w := began(t, at)
+		w.fill(t, 4)
+		w.fill(t, 3)
+		if free := w.j.ring.size - w.j.usedLocked(); free < w.j.ring.reserve() {
+			t.Errorf("from %d on: %d bytes free, want %d", at, free, w.j.ring.reserve())
+		}
+		if at > 0 {
+			continue
+		}
+		var err error
+		n := 0
+		for ; err == nil; n++ {
+			w.j.Abandon()
+			w.d.Restart()
+			err = w.reopen(t, false)
+		}
+		mustBe(t, err, fault.Exhausted)
+		if want := int(w.j.ring.reserve() / block); n < want {
+			t.Errorf("%d openings, want %d", n, want)
+		}
 	}
 }
 

@@ -2,14 +2,12 @@ package journal
 
 import (
 	"context"
-	"math"
 	"time"
 
 	"github.com/holkas-io/holkas/pkg/fault"
 )
 
-// smoothing is the time over which given-back space is averaged and what is left
-// is spread.
+// smoothing is the time over which what is left of the ring is spread.
 const smoothing = 10 * time.Second
 
 // pace is the backpressure; its fields but gate are guarded by Journal.mu.
@@ -19,10 +17,8 @@ type pace struct {
 	reserved int64         // bytes admitted, not written yet
 	waiting  int           // who is at the gate
 
-	drained float64   // bytes given back, decaying
-	last    time.Time // when it was brought up to date
-	due     time.Time // when the next append may come
-	size    float64
+	due  time.Time // when the next append may come
+	size float64
 }
 
 func (p *pace) init(size int64) {
@@ -34,29 +30,19 @@ func (p *pace) wake() {
 	p.moved = make(chan struct{})
 }
 
-// gaveBack counts bytes of space given back.
-func (p *pace) gaveBack(bytes int64, at time.Time) {
-	p.drained = p.rate(at)*smoothing.Seconds() + float64(bytes)
-	p.due = time.Time{} // what was owed at the old rate is forgiven
+// gaveBack says that there is more room: what was owed at the old rate is forgiven.
+func (p *pace) gaveBack() {
+	p.due = time.Time{}
 	p.wake()
-}
-
-// rate returns the bytes a second given back of late.
-func (p *pace) rate(at time.Time) float64 {
-	if !p.last.IsZero() {
-		p.drained *= math.Exp(-at.Sub(p.last).Seconds() / smoothing.Seconds())
-	}
-	p.last = at
-	return p.drained / smoothing.Seconds()
 }
 
 // charge returns how long an append of so many bytes keeps the next one waiting
 // when a part f is in use.
-func (p *pace) charge(bytes int64, f float64, at time.Time) time.Duration {
+func (p *pace) charge(bytes int64, f float64) time.Duration {
 	if f <= 0.5 {
 		return 0
 	}
-	rate := p.rate(at) + p.size/smoothing.Seconds()*(1-f)/(2*f-1)
+	rate := p.size / smoothing.Seconds() * (1 - f) / (2*f - 1)
 	return time.Duration(min(float64(bytes)/rate, 3600) * float64(time.Second))
 }
 
@@ -123,7 +109,7 @@ func (j *Journal) admitLocked(need int64, t time.Time) bool {
 	case used > j.ring.limit(), f > 0.5 && (t.IsZero() || t.Before(j.pace.due)):
 		return false
 	case f > 0.5:
-		j.pace.due = t.Add(j.pace.charge(need, f, t))
+		j.pace.due = t.Add(j.pace.charge(need, f))
 	}
 	j.pace.reserved += need
 	return true

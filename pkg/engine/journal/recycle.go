@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"time"
 
 	"github.com/holkas-io/holkas/pkg/engine/disk"
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -40,7 +39,7 @@ func (j *Journal) Recycle(ctx context.Context, upTo vlog.LSN) error {
 	}
 	j.sums.release(before.at, tail.at, j.end.at)
 	j.tail = tail
-	j.pace.gaveBack(int64(tail.at-before.at), time.Now())
+	j.pace.gaveBack()
 	return nil
 }
 

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -201,6 +202,47 @@ func (w *world) change(id uint64, i int, kind Kind, count uint64) Change {
 // range; none at all for a seal.
 func (w *world) append(t tb, counts ...int) error {
 	t.Helper()
+	b := w.submit(counts)
+	if err := w.j.Append(ctx, b); err != nil {
+		return err
+	}
+	w.batches[len(w.batches)-1].end = b.End
+	w.acked = len(w.batches)
+	return nil
+}
+
+// appendGroup appends batches that were queued while another append was written.
+func (w *world) appendGroup(t tb, groups ...[]int) error {
+	t.Helper()
+	var group []*request
+	for _, counts := range groups {
+		b := w.submit(counts)
+		r := &request{batch: b, need: (1 + b.blocks()) * block, wake: make(chan struct{}, 2)}
+		must(t, b.validate(w.j.ring.maxBlocks()))
+		if err := w.j.admit(ctx, r.need); err != nil {
+			return err
+		}
+		group = append(group, r)
+	}
+	w.j.mu.Lock()
+	w.j.queue, w.j.leading = append(w.j.queue, group...), true
+	w.j.mu.Unlock()
+	var failed error
+	for i, r := range group {
+		if !r.done {
+			w.j.lead()
+		}
+		if failed = cmp.Or(failed, r.err); failed != nil {
+			continue
+		}
+		w.batches[len(w.batches)-len(group)+i].end = r.batch.End
+		w.acked = len(w.batches) - len(group) + i + 1
+	}
+	return failed
+}
+
+// submit makes a batch that is going to be appended.
+func (w *world) submit(counts []int) *Batch {
 	w.next++
 	b := &Batch{}
 	if len(counts) == 0 {
@@ -214,12 +256,7 @@ func (w *world) append(t tb, counts ...int) error {
 		}
 	}
 	w.batches = append(w.batches, batchOf{id: w.next, changes: b.Changes, seal: b.Seal != nil})
-	if err := w.j.Append(ctx, b); err != nil {
-		return err
-	}
-	w.batches[len(w.batches)-1].end = b.End
-	w.acked = len(w.batches)
-	return nil
+	return b
 }
 
 func (w *world) flush() error {
@@ -239,6 +276,9 @@ func (w *world) recycle(keep int) error {
 	n := len(w.batches) - keep
 	if n <= w.tail {
 		return nil
+	}
+	for n < len(w.batches) && w.batches[n].end == w.batches[n-1].end {
+		n++ // in the same record
 	}
 	w.asked = n
 	if err := w.j.Recycle(ctx, w.batches[n-1].end); err != nil {

@@ -81,6 +81,15 @@ func (p pages) write(at int64, b []byte) {
 	}
 }
 
+// resized returns the beginning of p, or p and zeros.
+func (p pages) resized(bytes int64) pages {
+	n := int(bytes / disk.Align)
+	if n <= len(p) {
+		return p[:n:n]
+	}
+	return append(slices.Clip(p), paged(make([]byte, bytes-p.size()))...)
+}
+
 // sector is an unsynced write of one sector.
 type sector struct {
 	at   int64
@@ -308,6 +317,22 @@ func (h *handle) Sync() error {
 	for _, s := range pending {
 		h.c.durable.write(s.at, s.data)
 	}
+	return nil
+}
+
+func (h *handle) Resize(bytes int64) error {
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	switch {
+	case h.dead():
+		return ErrStopped
+	case bytes < 0 || bytes%disk.Align != 0:
+		return syscall.EINVAL
+	case !h.d.step():
+		return ErrStopped
+	}
+	h.c.pending = slices.DeleteFunc(h.c.pending, func(s sector) bool { return s.at >= bytes })
+	h.c.view, h.c.durable = h.c.view.resized(bytes), h.c.durable.resized(bytes)
 	return nil
 }
 
