@@ -94,13 +94,13 @@
 // # When sweeps come, and what they cost
 //
 // A retry finishes what a call left, so sweeps are for what nobody asks for any
-// more. A controller sweeps when it starts; 30 s after a call of its own ended
-// with an error that may have left something; and, as long as a sweep leaves
-// something (a creation that is not old enough, a node that does not answer), in
-// twice the time after the one before, at most an hour. Otherwise every 6 hours,
-// up to a tenth more. So what a process left that died is cleaned
+// more. A controller sweeps 30 s after its start, and as long after a call of its
+// own ended with an error that may have left something; and, as long as a sweep
+// leaves something (a creation that is not old enough, a node that does not
+// answer), in twice the time after the one before, at most an hour. Otherwise
+// every 6 hours, up to a tenth more. So what a process left that died is cleaned
 //
-//   - as soon as it starts again, or another one does, and
+//   - half a minute after it starts again, or another one does, and
 //   - by a controller that went on all the time within 6 h 36 min of that death,
 //
 // or, what cannot be done at that time (IntentTimeout, a node that is down), at

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// sweepSoon is how long after a call that may have left work Run sweeps, and
-	// how long after a sweep that left some. From there the time doubles, up to
-	// sweepLate.
+	// sweepSoon is how long after its start Run sweeps, after a call that may have
+	// left work, and after a sweep that left some: retries, which come first, are
+	// not turned away by a sweep. From there the time doubles, up to sweepLate.
 	sweepSoon = 30 * time.Second
 	sweepLate = time.Hour
 	// sweepIdle is the time between two sweeps when no work is known, up to a
@@ -24,10 +24,10 @@ const (
 	sweepIdle = 6 * time.Hour
 )
 
-// Run sweeps at once, and then whenever there is a reason, until ctx ends. Any
+// Run sweeps soon, and then whenever there is a reason, until ctx ends. Any
 // number of controllers may do so at the same time.
 func (c *Controller) Run(ctx context.Context) {
-	for wait := time.Duration(0); ; {
+	for wait := time.Duration(0); sleep(ctx, max(wait, sweepSoon)); {
 		select {
 		case <-c.left: // until now: this sweep sees it
 		default:
@@ -40,9 +40,6 @@ func (c *Controller) Run(ctx context.Context) {
 		if r.waiting {
 			wait = min(max(2*wait, sweepSoon), sweepLate)
 		} else if wait = 0; !c.idle(ctx) {
-			return
-		}
-		if !sleep(ctx, max(wait, sweepSoon)) {
 			return
 		}
 	}
