@@ -133,6 +133,8 @@ func (j *Journal) finish(ctx context.Context) error {
 	if err := j.quiesce(fault.New(fault.Precondition, "journal %s: is closed", j.options.Path)); err != nil || !j.begun {
 		return err
 	}
+	j.mu.Lock() // against those who find out that it is closed
+	defer j.mu.Unlock()
 	if j.ring.size-j.usedLocked() < block {
 		return fault.New(fault.Exhausted, "no room for the clean mark")
 	}

@@ -140,11 +140,11 @@ func TestSteadyDrain(t *testing.T) {
 		if rate < 0.9*drain || rate > 1.1*drain {
 			t.Errorf("%.0f bytes a second, want the %d that are given back", rate, drain)
 		}
+		close(over)
+		<-ended
 		if longest > 500*time.Millisecond {
 			t.Errorf("waited %v at once", longest)
 		}
-		close(over)
-		<-ended
 		must(t, j.Flush(ctx))
 		must(t, j.Recycle(ctx, j.State().End))
 		if wait := took(t, j, one(1)); wait != 0 {
