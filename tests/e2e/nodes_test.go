@@ -152,11 +152,7 @@ func TestNodeDownAndRetired(t *testing.T) {
 
 	lab.Must(t, beta.Engine.Start(ctx))
 	lab.Eventually(t, func() error { // it announces itself in its own time
-		_, err := alpha.ControllerGetVolumeHealth(ctx, &csi.ControllerGetVolumeHealthRequest{VolumeId: kept.VolumeId})
-		if err != nil {
-			return err
-		}
-		_, err = alpha.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: kept.VolumeId})
+		_, err := alpha.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: kept.VolumeId})
 		return err
 	})
 	lab.Eventually(t, alpha.Leftovers)
