@@ -17,8 +17,10 @@ type Cache struct {
 	index   *index
 	flights flights
 	filler  filler
-	breaker breaker
-	buffers sync.Pool // of one unit each, *[]byte
+	reading breaker
+	writing breaker
+	short   atomic.Pointer[error] // why the file does not have the size that was asked for
+	buffers sync.Pool             // of one unit each, *[]byte
 	count   counters
 
 	// shape is held for reading while lines are written, and for writing while the
@@ -55,15 +57,6 @@ type Stats struct {
 	Lines, OfLines, SizeBytes, PendingBytes int64
 }
 
-// Health says whether the cache is what it should be. Nothing that is wrong with
-// it makes a read fail.
-type Health struct {
-	// Bypassed means that the file fails and reads go to the store.
-	Bypassed bool
-	// Err is what is wrong; nil if nothing is.
-	Err error
-}
-
 // Stats returns what was done.
 func (c *Cache) Stats() Stats {
 	n := &c.count
@@ -80,9 +73,6 @@ func (c *Cache) Stats() Stats {
 		Lines: int64(used), OfLines: int64(lines), SizeBytes: size, PendingBytes: c.filler.pending(),
 	}
 }
-
-// Health returns whether the cache is what it should be.
-func (c *Cache) Health() Health { return c.breaker.health() }
 
 // Close stores the index and closes the file. Fills that are waiting are dropped.
 // No call may be running or follow. The error, if any, means that the next Open

@@ -46,7 +46,7 @@ func (c *Cache) store(o Object, at int64, b []byte, unwanted func() bool) {
 	for p := o.printer(); !todo.empty(); todo.lo = todo.first().hi {
 		part := todo.first()
 		line, mask := part.line()
-		if !c.breaker.usable() || !c.storeLine(o, p.of(line), line, mask, at, b, unwanted) {
+		if !c.writing.usable() || !c.storeLine(o, p.of(line), line, mask, at, b, unwanted) {
 			c.count.dropped.Add(1)
 		}
 	}
@@ -108,8 +108,11 @@ func (c *Cache) writeRun(o Object, slot uint32, line int64, run blocks, at int64
 		seal(one, o.tail(number))
 		bytes += has.End - has.At
 	}
+	if !c.writing.take() {
+		return errResting
+	}
 	_, err := c.file.WriteAt(stored, lineAt(slot)+run.lo*block)
-	c.used(err)
+	c.used(&c.writing, err)
 	if err == nil {
 		c.count.filledBytes.Add(uint64(bytes))
 	}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,10 +15,11 @@ const (
 	longRest  = 5 * time.Minute
 )
 
-// breaker keeps everybody away from a file that fails, but for a try now and
-// then.
+var errResting = errors.New("the file failed and is left alone for now")
+
+// breaker keeps everybody from reading, or from writing, a file that fails, but
+// for a try now and then.
 type breaker struct {
-	what string
 	now  func() time.Time
 	open atomic.Bool // whether the file is left alone
 
@@ -27,25 +29,36 @@ type breaker struct {
 	rest  time.Duration
 	until time.Time
 	dead  bool // for good
-	short error
 }
 
-// usable reports whether the file may be used; for the one who may try it if it
-// failed.
+// usable reports whether the file works, or may be tried again.
 func (b *breaker) usable() bool {
 	if !b.open.Load() {
 		return true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.dead || b.now().Before(b.until) {
+	return b.restedLocked()
+}
+
+func (b *breaker) restedLocked() bool { return !b.dead && !b.now().Before(b.until) }
+
+// take is usable for who uses the file at once, and says how that went: of a file
+// that failed only one at a time.
+func (b *breaker) take() bool {
+	if !b.open.Load() {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.restedLocked() {
 		return false
 	}
 	b.until = b.now().Add(b.rest)
 	return true
 }
 
-// done takes the outcome of a use of the file.
+// done takes the outcome of a use of the file, after take.
 func (b *breaker) done(err error) {
 	if err == nil && !b.open.Load() {
 		return
@@ -75,19 +88,36 @@ func (b *breaker) die(err error) {
 	b.open.Store(true)
 }
 
-// shrunk notes that the file could not have the size that was asked for.
-func (b *breaker) shrunk(err error) {
+// health returns why the file is left alone, with what it means; nil if it is not.
+func (b *breaker) health(meaning string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.short = err
+	if !b.open.Load() {
+		return nil
+	}
+	return fault.New(fault.KindOf(b.err), "%s since %s: %w", meaning, b.since.UTC().Format(time.RFC3339), b.err)
 }
 
-// health returns why the cache is not what it should be.
-func (b *breaker) health() Health {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.open.Load() {
-		return Health{Bypassed: true, Err: fault.Wrap(fault.New(fault.KindOf(b.err), "not used since %s, reads go to the store: %w", b.since.UTC().Format(time.RFC3339), b.err), "cache", b.what)}
+// Health says whether the cache is what it should be. Nothing that is wrong with
+// it makes a read fail.
+type Health struct {
+	// ReadsBypassed means that reads go to the store, WritesBypassed that nothing
+	// new is kept: the file fails.
+	ReadsBypassed, WritesBypassed bool
+	// Err is what is wrong; nil if nothing is.
+	Err error
+}
+
+// Health returns whether the cache is what it should be.
+func (c *Cache) Health() Health {
+	reads := c.reading.health("reads go to the store")
+	writes := c.writing.health("nothing new is kept")
+	err := reads
+	if err == nil {
+		err = writes
 	}
-	return Health{Err: fault.Wrap(b.short, "cache", b.what)}
+	if short := c.short.Load(); err == nil && short != nil {
+		err = *short
+	}
+	return Health{reads != nil, writes != nil, fault.Wrap(err, "cache", c.options.Path)}
 }

@@ -39,8 +39,8 @@ func history(t *rapid.T, all *Stats) {
 	}
 	objects := rapid.Custom(func(t *rapid.T) Object {
 		sizes := []int64{1, payload - 1, payload, payload + 1, 40000, LineBytes, LineBytes + 5, 3*LineBytes - 1}
-		number := rapid.IntRange(0, len(sizes)-1).Draw(t, "number")
-		return object(byte(rapid.IntRange(1, 2).Draw(t, "log")), number, sizes[number])
+		number := rapid.IntRange(0, 15).Draw(t, "number")
+		return object(byte(rapid.IntRange(1, 2).Draw(t, "log")), number, sizes[number%len(sizes)])
 	})
 	part := func(o Object) (at, n int64) {
 		at = rapid.Int64Range(0, o.SizeBytes-1).Draw(t, "at")
@@ -49,7 +49,7 @@ func history(t *rapid.T, all *Stats) {
 	t.Repeat(map[string]func(*rapid.T){
 		"": func(t *rapid.T) { quiet(c); c.index.check(t) },
 		"read": func(t *rapid.T) {
-			for range rapid.IntRange(1, 4).Draw(t, "reads") {
+			for range rapid.IntRange(1, 12).Draw(t, "reads") {
 				o := objects.Draw(t, "object")
 				at, n := part(o)
 				read(t, c, o, at, n)
@@ -60,7 +60,12 @@ func history(t *rapid.T, all *Stats) {
 			at, n := part(o)
 			c.Put(o, at, content(o)[at:at+n])
 		},
-		"put all": func(t *rapid.T) { o := objects.Draw(t, "object"); c.Put(o, 0, content(o)) },
+		"put all": func(t *rapid.T) {
+			for range rapid.IntRange(1, 8).Draw(t, "objects") {
+				o := objects.Draw(t, "object")
+				c.Put(o, 0, content(o))
+			}
+		},
 		"drop": func(t *rapid.T) {
 			o := objects.Draw(t, "object")
 			at, n := part(o)
@@ -69,7 +74,7 @@ func history(t *rapid.T, all *Stats) {
 		"drop log": func(t *rapid.T) { c.DropLog(objects.Draw(t, "object").Log) },
 		"save":     func(*rapid.T) { _ = c.save(ctx) },
 		"resize": func(t *rapid.T) {
-			if !c.Health().Bypassed {
+			if c.file != nil {
 				o.SizeBytes = MinSize + rapid.Int64Range(0, 5).Draw(t, "units")*unit
 				must(t, c.Resize(o.SizeBytes))
 			}

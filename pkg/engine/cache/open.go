@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"sync"
 
 	"github.com/holkas-io/holkas/pkg/engine/disk"
@@ -20,7 +19,7 @@ func Open(ctx context.Context, o Options) (*Cache, error) {
 		return nil, err
 	}
 	c := &Cache{options: o.withDefaults()}
-	c.breaker.what, c.breaker.now = o.Path, c.options.Now
+	c.reading.now, c.writing.now = c.options.Now, c.options.Now
 	err := c.open(ctx)
 	if err != nil && c.file != nil {
 		c.file.Close()
@@ -30,7 +29,8 @@ func Open(ctx context.Context, o Options) (*Cache, error) {
 	case err == nil:
 	case ctx.Err() == nil && (kind == fault.Internal || kind == fault.Exhausted):
 		c.index = newIndex(1)
-		c.breaker.die(err)
+		c.reading.die(err)
+		c.writing.die(err)
 	default:
 		return nil, fault.Wrap(err, "open cache", o.Path)
 	}
@@ -63,7 +63,7 @@ func (c *Cache) open(ctx context.Context) (err error) {
 	}
 	if linesIn(o.SizeBytes) != len(c.index.prints) {
 		if err := c.Resize(o.SizeBytes); err != nil {
-			c.breaker.shrunk(err)
+			c.short.Store(&err)
 		}
 	}
 	return nil
@@ -166,14 +166,14 @@ func (c *Cache) save(ctx context.Context) error {
 			continue
 		}
 		err := ctx.Err()
-		if err == nil && !c.breaker.usable() {
-			err = errors.New("the file is not used")
+		if err == nil && !c.writing.take() {
+			err = errResting
 		}
 		if err == nil {
 			clear((*b)[:block])
 			putPage((*b)[:block], entries, c.life, page)
 			_, err = c.file.WriteAt((*b)[:block], pageAt(page))
-			c.used(err)
+			c.used(&c.writing, err)
 		}
 		if err != nil {
 			c.index.unsaved(page)
@@ -184,11 +184,11 @@ func (c *Cache) save(ctx context.Context) error {
 }
 
 // used takes the outcome of a use of the file.
-func (c *Cache) used(err error) {
+func (c *Cache) used(b *breaker, err error) {
 	if err != nil {
 		c.count.ioErrors.Add(1)
 	}
-	c.breaker.done(err)
+	b.done(err)
 }
 
 // Resize changes the length of the file, online. Lines that are in what is cut off
@@ -212,9 +212,12 @@ func (c *Cache) Resize(sizeBytes int64) error {
 	if lines == before {
 		return nil
 	}
-	err := c.file.Resize(fileBytes(lines))
-	if err == nil && lines > before {
+	if err := c.file.Resize(fileBytes(lines)); err != nil {
+		return fault.Wrap(err, "resize cache", c.options.Path)
+	}
+	if lines > before {
 		c.index.resize(lines)
 	}
-	return fault.Wrap(err, "resize cache", c.options.Path)
+	c.short.Store(nil)
+	return nil
 }

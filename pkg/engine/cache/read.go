@@ -86,7 +86,7 @@ func (c *Cache) Read(ctx context.Context, o Object, at int64, p []byte, fetch Fe
 // arrived reports whether blocks that were not there are there by now: a flight
 // ended in between.
 func (c *Cache) arrived(o Object, b blocks) bool {
-	if !c.breaker.usable() {
+	if !c.reading.usable() {
 		return false
 	}
 	p := o.printer()
@@ -139,7 +139,7 @@ func copyPart(p []byte, r Range, data []byte, at int64) {
 // run that has all of them.
 func (c *Cache) copyOut(o Object, r Range, p []byte) (lack blocks) {
 	all := r.covering()
-	if !c.breaker.usable() {
+	if !c.reading.usable() {
 		return all
 	}
 	prints := o.printer()
@@ -174,7 +174,7 @@ func (c *Cache) copyOut(o Object, r Range, p []byte) (lack blocks) {
 // r into p. A line that is not what was written is dropped.
 func (c *Cache) readLine(o Object, line print, b blocks, mask uint16, r Range, p []byte) bool {
 	slot, there := c.index.where(line)
-	if there&mask != mask {
+	if there&mask != mask || !c.reading.take() {
 		return false
 	}
 	buffer := c.buffer()
@@ -182,7 +182,7 @@ func (c *Cache) readLine(o Object, line print, b blocks, mask uint16, r Range, p
 	stored := (*buffer)[:(b.hi-b.lo)*block]
 	_, err := c.file.ReadAt(stored, lineAt(slot)+b.lo%lineBlocks*block)
 	if !errors.Is(err, io.EOF) { // the file was cut off here in between
-		c.used(err)
+		c.used(&c.reading, err)
 	}
 	for n := b.lo; n < b.hi && err == nil; n++ {
 		one := stored[(n-b.lo)*block : (n-b.lo+1)*block]

@@ -97,7 +97,9 @@
 // for more: a superblock or any later header of this file that knew a position
 // beyond the stop to be durable. If so, what was acknowledged as durable is
 // damaged: Corrupt, naming offset, want and got, and nothing is cut. If not, the
-// tail is torn: Begin cuts it by an epoch record whose run no stale record has.
+// tail is torn: Begin cuts it by an epoch record whose run no stale record has. The
+// cut counts when Begin returns: if the power fails before, the next Open may find
+// more of the tail, since a torn record can be made whole by the torn one over it.
 //
 // No header is formed more than a window (64 MiB, or a quarter of a smaller ring)
 // ahead of what is durable, since Append syncs first. So the first header after

@@ -100,7 +100,7 @@ func (w *world) reopen(t tb, lostPower bool) error {
 		return err
 	}
 	w.j = j
-	w.check(t, lostPower)
+	got, first := w.check(t, lostPower)
 	w.epoch++
 	for w.epoch <= j.State().Epoch {
 		w.epoch++
@@ -108,13 +108,16 @@ func (w *world) reopen(t tb, lostPower bool) error {
 	if err := j.Begin(ctx, w.epoch); err != nil {
 		return err
 	}
+	w.batches = append(w.batches[:first:first], got...)
+	w.tail, w.asked = first, first
 	w.flushed, w.acked = len(w.batches), len(w.batches)
 	return nil
 }
 
-// check compares what the journal holds with what it ought to hold, and takes
-// over what was cut.
-func (w *world) check(t tb, lostPower bool) {
+// check compares what the journal holds with what it ought to hold, and returns
+// it, and how many batches were given back before it. What is missing is cut only
+// once an epoch has begun.
+func (w *world) check(t tb, lostPower bool) ([]batchOf, int) {
 	t.Helper()
 	least := w.flushed
 	if !lostPower {
@@ -130,9 +133,8 @@ func (w *world) check(t tb, lostPower bool) {
 	if !ok {
 		t.Fatalf("recovered %s, want a beginning of %s (or from its %d. on) with at least %d", ids(got), ids(w.batches[w.tail:]), w.asked-w.tail, least-w.tail)
 	}
-	w.batches = append(w.batches[:first:first], got...)
-	w.acked = len(w.batches)
-	w.tail, w.asked = first, first
+	w.acked = first + len(got)
+	return got, first
 }
 
 func startsWith(all, got []batchOf) bool {
