@@ -46,7 +46,7 @@ func (s *sums) release(from, to, end vlog.LSN) {
 	}
 	first, _ := s.index(to)
 	last, _ := s.index(end)
-	for at := from; at < to; at += vlog.LSN(min(int64(slabBlocks*block-s.ring.pos(at)%(slabBlocks*block)), s.ring.toWrap(at))) {
+	for at := from; at < to; at += vlog.LSN(min(slabBlocks*block-s.ring.pos(at)%(slabBlocks*block), s.ring.toWrap(at))) {
 		if slab, _ := s.index(at); slab != last && (slab != first || to == end) {
 			s.slabs[slab] = nil
 		}
