@@ -16,9 +16,10 @@ const (
 	SegmentKind    Kind = 1
 	TableKind      Kind = 2
 	CheckpointKind Kind = 3
+	SweptKind      Kind = 4 // in keys only
 )
 
-var folders = map[Kind]string{SegmentKind: "segments", TableKind: "tables", CheckpointKind: "checkpoints"}
+var folders = map[Kind]string{SegmentKind: "segments", TableKind: "tables", CheckpointKind: "checkpoints", SweptKind: "swept"}
 
 // String returns the folder of the kind, in the plural.
 func (k Kind) String() string {

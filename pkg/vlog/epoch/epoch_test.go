@@ -76,6 +76,9 @@ func newCodec(t testing.TB) *frame.Codec {
 
 func TestOpenWriteClose(t *testing.T) {
 	l, codec := newLog(), newCodec(t)
+	if _, err := l.Newest(t.Context()); !fault.Is(err, fault.NotFound) {
+		t.Errorf("newest claim of none: %v, want not found", err)
+	}
 	r, o, err := l.Open(t.Context(), options("a"))
 	must(t, err)
 	if r.Epoch != 1 || len(o.Runs) != 0 || o.Head != (vlog.Head{Position: vlog.Position{Epoch: 1}, Chain: vlog.Chain{}.Begin(l.ID, 1, r.Nonce)}) {
@@ -101,6 +104,9 @@ func TestOpenWriteClose(t *testing.T) {
 		t.Errorf("put behind the close: %v, want internal", err)
 	}
 
+	if c, err := l.Newest(t.Context()); err != nil || c != r.Claim {
+		t.Errorf("newest claim %+v, %v, want %+v", c, err, r.Claim)
+	}
 	s, err := l.Survey(t.Context(), Start{})
 	must(t, err)
 	if s.Last != 1 || len(s.Unsettled) != 0 || len(s.Runs) != 1 || !s.Runs[0].Marker.Clean || s.Runs[0].Head.Position != three.Position() {

@@ -90,6 +90,34 @@ func (l Log) claims(ctx context.Context, after vlog.Epoch) ([]Claim, error) {
 	}
 }
 
+// Newest returns the newest claim, without following the log. NotFound if there is
+// none.
+func (l Log) Newest(ctx context.Context) (Claim, error) {
+	o := objstore.ListOptions{Prefix: l.keys().Epochs()}
+	last := ""
+	for {
+		page, err := l.Store.List(ctx, o)
+		if err != nil {
+			return Claim{}, fault.Wrap(err, "list", o.Prefix)
+		}
+		if n := len(page.Objects); n > 0 {
+			last = page.Objects[n-1].Key
+		}
+		if page.Next == "" {
+			break
+		}
+		o.After = page.Next
+	}
+	if last == "" {
+		return Claim{}, fault.New(fault.NotFound, "%s: no claim", o.Prefix)
+	}
+	n, err := l.keys().ParseEpoch(last)
+	if err != nil {
+		return Claim{}, err
+	}
+	return l.claim(ctx, n)
+}
+
 // run follows an epoch's segments behind head, which is in the epoch.
 func (l Log) run(ctx context.Context, c Claim, head vlog.Head) (Run, error) {
 	r := Run{Claim: c, Head: head}
