@@ -86,7 +86,7 @@ func (o CleaningOptions) stored(object checkpoint.Object) float64 {
 
 // Cost returns the blocks stored for each block written that greedy cleaning costs
 // in theory under uniform overwriting, at a live share of the log between 0 and 1:
-// 1.47 at 0.6, 2.63 at 0.8. A segment is cleaned when u of it lives, where the
+// 1.48 at 0.6, 2.69 at 0.8. A segment is cleaned when u of it lives, where the
 // live share is (1-u)/ln(1/u), and freeing 1-u of one costs 1 stored.
 func Cost(live float64) float64 {
 	low, high := 0.0, 1.0
