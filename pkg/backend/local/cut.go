@@ -96,7 +96,7 @@ func (b *Backend) cutFrozen(ctx context.Context, from place[record.Volume], moun
 	}
 	c.predicted = f.predicted
 	defer func() { err = errors.Join(err, f.forget()) }()
-	if err := f.settle(); err != nil {
+	if err := errors.Join(f.settle(), f.arm(b.options.PauseLimit)); err != nil {
 		return cut{}, err
 	}
 	defer watchdog(ctx, b.options.PauseLimit, []*freeze{f}, func() {})()

@@ -61,9 +61,13 @@
 // removes the record. A pause of several volumes does the same, with all frozen
 // before it returns. A freeze outlives the process that asked for it, so the
 // record comes before it, and a start thaws what is listed, whether it is frozen
-// or not. A watchdog thaws after Options.PauseLimit whatever happens; what was
-// cut under a freeze that did not hold until it was looked at again is removed,
-// and the call fails with Precondition. Pauses live in memory: after a start
+// or not, also one that was unmounted while it was frozen. A watchdog thaws after
+// Options.PauseLimit whatever happens, and a guard, a child process, does so
+// where this process cannot: at once when it was killed, a moment after the limit
+// when it hangs. Where both are killed together, as in a container, writers wait
+// for the next start; fsfreeze -u on the mount point in the record is safe then.
+// What was cut under a freeze that did not hold until it was looked at again is
+// removed, and the call fails with Precondition. Pauses live in memory: after a start
 // none is known, and Resume says so. A cut that would hold its writers for longer
 // than the class allows, or the watchdog, is refused before anything is frozen.
 //

@@ -23,6 +23,7 @@ type freeze struct {
 	id        volume.ID
 	mount     *os.File      // its mount point, open so that no path is looked up while it is frozen
 	predicted time.Duration // for how long a cut will hold its writers
+	guard     *guard        // from arm on
 
 	mu    sync.Mutex
 	state freezeState
@@ -88,6 +89,12 @@ func (f *freeze) settle() error {
 	return nil
 }
 
+// arm starts the guard that thaws for a process which is gone.
+func (f *freeze) arm(limit time.Duration) (err error) {
+	f.guard, err = newGuard(f.mount, limit)
+	return err
+}
+
 // freeze blocks writers until thaw or expire. Precondition if it expired already.
 func (f *freeze) freeze() error {
 	f.mu.Lock()
@@ -130,7 +137,11 @@ func (f *freeze) end(ctx context.Context, how freezeState) (held bool) {
 
 // forget removes the record of a freeze that is over.
 func (f *freeze) forget() error {
-	return errors.Join(f.mount.Close(), durable.Remove(f.store.frozenRecord(f.id)))
+	var err error
+	if f.guard != nil {
+		err = f.guard.end()
+	}
+	return errors.Join(err, f.mount.Close(), durable.Remove(f.store.frozenRecord(f.id)))
 }
 
 // watchdog ends freezes after a limit, unless it is stopped before.

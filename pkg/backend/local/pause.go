@@ -115,6 +115,12 @@ func (b *Backend) holdAll(ctx context.Context, p *pause) error {
 		p.end(ctx)
 		return err
 	}
+	for _, f := range freezes {
+		if err := f.arm(b.options.PauseLimit); err != nil {
+			p.end(ctx)
+			return fault.Wrap(err, "pause volume", string(f.id))
+		}
+	}
 	stop := watchdog(ctx, b.options.PauseLimit, freezes, func() {
 		p.end(context.WithoutCancel(ctx))
 		b.pauses.retire(p)
