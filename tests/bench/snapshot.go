@@ -95,7 +95,7 @@ func (b *bench) snapshotAndClone(ctx context.Context, t *times, m *site.Mounted,
 	var clone *csi.Volume
 	if err := t.call("CreateVolume from it", func() (err error) {
 		source := &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: s.SnapshotId}}}
-		clone, err = b.create(ctx, name+"-clone", 0, m.Capability, map[string]string{volume.ParamProvisioning: string(volume.Thin)}, source)
+		clone, err = b.create(ctx, name+"-clone", m.Volume.CapacityBytes, m.Capability, map[string]string{volume.ParamProvisioning: string(volume.Thin)}, source)
 		return err
 	}); err != nil {
 		return err

@@ -55,7 +55,7 @@ func (c caller) persist(what string, call do) error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%s: no final answer in two minutes: %w", what, err)
 		}
-		time.Sleep(time.Duration(5+c.random.IntN(50)) * time.Millisecond)
+		time.Sleep(time.Duration(5+c.random.IntN(50)) * time.Millisecond) // poll
 	}
 }
 

@@ -125,7 +125,7 @@ func (w *world) run(duration time.Duration) {
 		w.T.Errorf("%d answers and %d deaths: the test does not do its work", calls, deaths)
 	}
 	lab.Must(w.T, w.removeAbandoned())
-	// A controller sweeps when it starts.
+	// A controller sweeps half a minute after it starts.
 	w.Controller[0].Kill()
 	lab.Eventually(w.T, func() error { return w.Controller[0].Start(w.T.Context()) })
 	lab.Eventually(w.T, w.Leftovers)
@@ -148,14 +148,14 @@ func (w *world) haunt(ctx context.Context) (deaths int, err error) {
 		deaths++
 		if random.IntN(4) == 0 {
 			faults := syscall.Kill(p.Pid(), syscall.SIGSTOP)
-			time.Sleep(between(20*time.Millisecond, 2*time.Second))
+			time.Sleep(between(20*time.Millisecond, 2*time.Second)) //nolint:forbidigo // the history's own pace
 			if err := errors.Join(faults, syscall.Kill(p.Pid(), syscall.SIGCONT)); err != nil {
 				return deaths, err
 			}
 			continue
 		}
 		p.Kill()
-		time.Sleep(between(0, 500*time.Millisecond))
+		time.Sleep(between(0, 500*time.Millisecond)) //nolint:forbidigo // the history's own pace
 		if err := p.Start(context.Background()); err != nil {
 			return deaths, err
 		}

@@ -139,19 +139,19 @@ func WantCode(t testing.TB, err error, code codes.Code, words ...string) {
 	}
 }
 
-// Eventually waits until check returns nil, for at most a minute.
+// Eventually waits until check returns nil, for at most two minutes.
 func Eventually(t testing.TB, check func() error) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		err := check()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("not within a minute: %v", err)
+			t.Fatalf("not within two minutes: %v", err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond) // poll
 	}
 }
 
