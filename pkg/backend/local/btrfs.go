@@ -93,6 +93,9 @@ func (b btrfs) settle() error {
 	return errors.Join(os.NewSyscallError("sync of btrfs", ioctl(f, syncAndClean, nil)), f.Close())
 }
 
+// quiet commits, so that a snapshot of a subvolume, which commits, has little to.
+func (b btrfs) quiet() error { return b.settle() }
+
 // reclaimLimit is how long reclaim waits. Where it waited in vain, as in a pool
 // that is too full to be cleaned, it does not wait again for reclaimPatience.
 const (

@@ -75,7 +75,10 @@ func (b *Backend) cutHeld(from place[record.Volume], held *held, c cut, tmp stri
 
 // cutLive cuts a volume while it is being written.
 func cutLive(from place[record.Volume], c cut, tmp string) (cut, error) {
-	var err error
+	err := from.medium.quiet()
+	if err != nil {
+		return cut{}, from.wrap(err)
+	}
 	if c.predicted, err = predict(from, true, 0, from.record.Class.MaxSnapshotPause); err != nil {
 		return cut{}, err
 	}

@@ -51,7 +51,7 @@ func (b *Backend) readyToFreeze(from place[record.Volume], mountPoint string) (*
 	if err := unix.Syncfs(int(m.Fd())); err != nil {
 		return nil, errors.Join(fault.New(fault.Transient, "sync %s: %w", mountPoint, err), m.Close())
 	}
-	if err := from.medium.settle(); err != nil { // so that the cut has little to commit
+	if err := from.medium.quiet(); err != nil {
 		return nil, errors.Join(s.wrap(err), m.Close())
 	}
 	predicted, err := predict(from, false, b.freezing.predict(), b.options.PauseLimit)

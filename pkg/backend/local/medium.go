@@ -33,6 +33,9 @@ type medium interface {
 	owed(dir string, sizeBytes int64) (int64, error)
 	// settle makes what was allocated so far visible to room.
 	settle() error
+	// quiet brings to its end what the filesystem does in the background and what
+	// a cut would have to wait for while it holds writers up.
+	quiet() error
 	// reclaim does that with what was removed too, as far as a short wait can.
 	reclaim() error
 	// room looks at the pool's free space.

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -50,12 +51,22 @@ const slowest = 10 * perExtent
 // speed predicts for how long FICLONE of a file holds its writers up, and learns
 // from what it took.
 type speed struct {
-	mu   sync.Mutex
-	each time.Duration
-	last map[string]int // extents of a file when they were counted last
+	mu     sync.Mutex
+	each   time.Duration
+	learnt time.Time
+	last   map[string]int // extents of a file when they were counted last
 }
 
 func newSpeed() *speed { return &speed{each: perExtent, last: map[string]int{}} }
+
+// halved is how long what is learnt beyond the usual takes to lose half of its
+// weight: what is refused for it teaches nothing.
+const halved = 5 * time.Minute
+
+func (s *speed) eachLocked() time.Duration {
+	age := time.Since(s.learnt)
+	return perExtent + time.Duration(float64(s.each-perExtent)*math.Exp2(-age.Seconds()/halved.Seconds()))
+}
 
 func (s *speed) predict(path string) (time.Duration, error) {
 	n, err := extentCount(path)
@@ -65,7 +76,7 @@ func (s *speed) predict(path string) (time.Duration, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last[path] = n
-	return atLeast + time.Duration(n)*s.each, nil
+	return atLeast + time.Duration(n)*s.eachLocked(), nil
 }
 
 // learn raises the cost of an extent at once when it was more, and lowers it
@@ -79,8 +90,9 @@ func (s *speed) learn(path string, took time.Duration) {
 		return // too few to tell their cost from the noise
 	}
 	each := took / time.Duration(n)
-	if each < s.each {
-		each = s.each - (s.each-each)/8
+	if before := s.eachLocked(); each < before {
+		each = before - (before-each)/8
 	}
+	s.learnt = time.Now()
 	s.each = min(max(each, perExtent), slowest)
 }
