@@ -34,7 +34,7 @@ func mediumAt(root string) (medium, error) {
 	}
 	switch st.Type {
 	case unix.XFS_SUPER_MAGIC:
-		return xfs{root: root, speed: newSpeed()}, nil
+		return xfs{root: root, speed: newSpeed(), removals: &removals{}}, nil
 	case unix.BTRFS_SUPER_MAGIC:
 		return btrfs{root: root, speed: newSpeed(), waited: &waited{}}, nil
 	}

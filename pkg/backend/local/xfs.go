@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -15,8 +16,9 @@ import (
 // xfs is a pool on XFS: disks are files, and sharing is FICLONE, which holds
 // writers up while it copies the list of extents.
 type xfs struct {
-	root  string
-	speed *speed
+	root     string
+	speed    *speed
+	removals *removals
 }
 
 func (x xfs) poolType() volume.PoolType { return volume.XFSPool }
@@ -49,11 +51,50 @@ func (x xfs) settle() error { return nil }
 
 // quiet waits for the removal of what was deleted: FICLONE would wait for its locks
 // at every extent, and take ten times as long.
-func (x xfs) quiet() error { return x.reclaim() }
+func (x xfs) quiet() error { return x.finishRemovals() }
 
-// reclaim waits until XFS has taken back what unlinked files had, which it does in
-// the background, and what it set aside for copies that were not written.
+// reclaim waits for that, too, but not for long: the removal of a large volume
+// written at random takes tens of seconds, and until then there is less room than
+// there will be, which is no reason to keep anybody waiting.
 func (x xfs) reclaim() error {
+	select {
+	case <-x.removals.finish(x.finishRemovals):
+	case <-time.After(removalPatience):
+	}
+	return nil
+}
+
+// removalPatience is how long reclaim waits.
+const removalPatience = time.Second
+
+// removals is a wait for the removal of what was deleted that is under way, which
+// all who wait share.
+type removals struct {
+	mu   sync.Mutex
+	done chan struct{}
+}
+
+func (r *removals) finish(wait func() error) <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done != nil {
+		return r.done
+	}
+	done := make(chan struct{})
+	r.done = done
+	go func() {
+		_ = wait() // it only makes the figures better
+		r.mu.Lock()
+		r.done = nil
+		r.mu.Unlock()
+		close(done)
+	}()
+	return done
+}
+
+// finishRemovals waits until XFS has taken back what unlinked files had, which it
+// does in the background, and what it set aside for copies that were not written.
+func (x xfs) finishRemovals() error {
 	f, err := os.Open(x.root)
 	if err != nil {
 		return err
