@@ -60,6 +60,36 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// TestResize: what is added is allocated zeros; a length that cannot be had leaves
+// the file as it was.
+func TestResize(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	head := bytes.Repeat([]byte("head"), Align/4)
+	f, err := Files{}.Create(path, 2*Align, head)
+	must(t, err)
+	defer f.Close()
+	b := Buffer(Align)
+	for _, bytes := range []int64{1 << 20, Align, 4 * Align} {
+		must(t, f.Resize(bytes))
+		var st unix.Stat_t
+		must(t, unix.Stat(path, &st))
+		if st.Size != bytes || st.Blocks*512 < bytes {
+			t.Errorf("%d bytes, %d allocated, want %d", st.Size, st.Blocks*512, bytes)
+		}
+	}
+	if err := f.Resize(1 << 60); !fault.Is(err, fault.Exhausted) {
+		t.Errorf("far too large: %v", err)
+	}
+	if size, err := f.Size(); size != 4*Align || err != nil {
+		t.Errorf("got %d bytes, %v", size, err)
+	}
+	for at, want := range map[int64][]byte{0: head, 2 * Align: make([]byte, Align)} {
+		if _, err := f.ReadAt(b, at); err != nil || !bytes.Equal(b, want) {
+			t.Errorf("at %d: got %.10q, %v", at, b, err)
+		}
+	}
+}
+
 func second(_ File, err error) error { return err }
 
 // TestDirect: where the filesystem has direct I/O, it is used.

@@ -99,3 +99,22 @@ func TestFailedSync(t *testing.T) {
 		t.Error("a later sync wrote what the failed one lost")
 	}
 }
+
+// TestResize: a length is durable at once; what was cut off does not come back.
+func TestResize(t *testing.T) {
+	d := &Disk{}
+	f, err := d.Create("/f", 2*disk.Align, nil)
+	must(t, err)
+	must(t, write(t, f, 0, 1))
+	must(t, write(t, f, disk.Align, 1))
+	must(t, f.Resize(disk.Align))
+	if err := write(t, f, disk.Align, 2); err == nil {
+		t.Error("written beyond the end")
+	}
+	must(t, f.Resize(3*disk.Align))
+	d.Crash(func(int) bool { return true })
+	b := d.Bytes("/f")
+	if len(b) != 3*disk.Align || b[0] != 1 || !bytes.Equal(b[disk.Align:], make([]byte, 2*disk.Align)) {
+		t.Errorf("%d bytes, %d at 0, %d behind", len(b), b[0], b[disk.Align])
+	}
+}
