@@ -21,15 +21,15 @@ import (
 const (
 	benchObject  = 8 << 20
 	benchObjects = 32
-	benchFrame   = 4096 + 32 // a block that does not compress, as a frame
 	benchRound   = 300 * time.Millisecond
 )
 
-// BenchmarkHit compares reads of frames of one block that the cache has with
-// pread(O_DIRECT) of the same file at random places, by as many goroutines, in
-// alternating rounds: of one block, and of the two that such a frame lies in. It
-// reports the medians of the rounds' ratios and rates, and of what the median
-// latency is more than the raw one's.
+// BenchmarkHit compares reads of frames of one block that the cache has, as they
+// are if they do not compress and if they compress to a half, with pread(O_DIRECT)
+// of the same file at random places, by as many goroutines, in alternating rounds:
+// of one block, and of the two that a frame lies in at most times. It reports the
+// medians of the rounds' ratios and rates, and of what the median latency is more
+// than the raw one's.
 func BenchmarkHit(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "cache")
 	c := open(b, Options{Path: path, SizeBytes: fileBytes(benchObjects * (benchObject/LineBytes + 1))})
@@ -51,19 +51,25 @@ func BenchmarkHit(b *testing.B) {
 			must(b, err)
 		}
 	}
-	hit := func(r *rand.Rand) {
-		p := buffers.Get().(*[]byte)
-		defer buffers.Put(p)
-		at := 80 + r.Int64N((benchObject-80)/benchFrame)*benchFrame
-		_, err := c.Read(ctx, object(1, r.IntN(benchObjects), benchObject), at, (*p)[:benchFrame], neverFetch)
-		must(b, err)
+	hit := func(frame int64) func(*rand.Rand) {
+		return func(r *rand.Rand) {
+			p := buffers.Get().(*[]byte)
+			defer buffers.Put(p)
+			at := 80 + r.Int64N((benchObject-80)/frame)*frame
+			_, err := c.Read(ctx, object(1, r.IntN(benchObjects), benchObject), at, (*p)[:frame], neverFetch)
+			must(b, err)
+		}
 	}
-	for _, depth := range []int{1, 32} {
-		b.Run(fmt.Sprintf("depth=%d", depth), func(b *testing.B) {
+	for _, d := range []struct {
+		depth int
+		frame int64
+	}{{1, 4128}, {32, 4128}, {1, 2080}, {32, 2080}} {
+		depth := d.depth
+		b.Run(fmt.Sprintf("depth=%d/frame=%d", depth, d.frame), func(b *testing.B) {
 			var one, two, more, rates, raws []float64
 			for b.Loop() {
 				r1 := measure(depth, pread(block))
-				h := measure(depth, hit)
+				h := measure(depth, hit(d.frame))
 				r2 := measure(depth, pread(2*block))
 				one, two = append(one, h.rate/r1.rate), append(two, h.rate/r2.rate)
 				more = append(more, (h.latency-r1.latency)/1e3)
@@ -77,6 +83,50 @@ func BenchmarkHit(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// BenchmarkPut compares putting segments into a full cache with writing as many
+// bytes into a file of the same size, 64 KiB at a time (O_DIRECT), in alternating
+// rounds.
+func BenchmarkPut(b *testing.B) {
+	size := fileBytes(benchObjects * (benchObject/LineBytes + 1))
+	c := open(b, Options{Path: filepath.Join(b.TempDir(), "cache"), SizeBytes: size})
+	defer c.Abandon()
+	raw, err := disk.Files{}.Create(filepath.Join(b.TempDir(), "raw"), size, make([]byte, block))
+	must(b, err)
+	defer raw.Close()
+	data := content(object(1, 0, benchObject))
+	piece := disk.Buffer(unit)
+	write := func(i int) {
+		for at := int64(0); at < benchObject; at += unit {
+			_, err := raw.WriteAt(piece, int64(i)*benchObject%(size-benchObject)/unit*unit+at)
+			must(b, err)
+		}
+	}
+	put := func(i int) { c.Put(object(1, i, benchObject), 0, data) }
+	n := 0
+	for range 2 * benchObjects { // every block is written once before
+		write(n)
+		put(n)
+		n++
+	}
+	var ratios, rates []float64
+	for b.Loop() {
+		seconds := func(do func(int)) float64 {
+			began := time.Now()
+			for i := range 8 {
+				do(n + i)
+			}
+			return time.Since(began).Seconds()
+		}
+		r := seconds(write)
+		p := seconds(put)
+		n += 8
+		ratios, rates = append(ratios, r/p), append(rates, 8*benchObject/1e6/p)
+	}
+	b.ReportMetric(median(ratios), "x-pwrite-64k")
+	b.ReportMetric(median(rates), "put-MB/s")
+	b.ReportMetric(0, "ns/op")
 }
 
 func neverFetch(context.Context, Range) (int64, []byte, error) {

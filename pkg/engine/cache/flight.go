@@ -5,7 +5,7 @@ import "sync"
 // flight is one fetch that is under way, or whose bytes are not yet in the file.
 type flight struct {
 	object Object
-	prints []print // of the lines that others must not fetch meanwhile
+	prints []fingerprint // of the lines that others must not fetch meanwhile
 
 	done chan struct{} // closed when the fetch ended
 	gone chan struct{} // closed when the bytes are in the file, or nowhere
@@ -25,7 +25,7 @@ func (f *flight) covers(o Object, r Range) bool {
 // flights are the fetches under way, by line: at most one for each.
 type flights struct {
 	mu     sync.Mutex
-	byLine map[print]*flight
+	byLine map[fingerprint]*flight
 }
 
 // join makes the caller the one who fetches these lines, or returns somebody's
@@ -42,7 +42,7 @@ func (s *flights) join(o Object, b blocks) (f *flight, mine bool) {
 	}
 	f = &flight{object: o, done: make(chan struct{}), gone: make(chan struct{})}
 	if s.byLine == nil {
-		s.byLine = map[print]*flight{}
+		s.byLine = map[fingerprint]*flight{}
 	}
 	for line := first; line <= last; line++ {
 		f.prints = append(f.prints, p.of(line))

@@ -129,7 +129,7 @@ func decodeSuper(b []byte, what string) (life incarnation, ok bool, err error) {
 
 // entry is what the index says about a slot.
 type entry struct {
-	print  print
+	print  fingerprint
 	blocks uint16 // those that are there, from the lowest bit
 	state  state
 }
@@ -151,7 +151,7 @@ func decodePage(b []byte, life incarnation, page int) (entries []entry) {
 		return nil
 	}
 	for at := 0; at < pageEntries*entryBytes; at += entryBytes {
-		e := entry{print(le.Uint64(b[at:])), le.Uint16(b[at+8:]), state(b[at+10])}
+		e := entry{fingerprint(le.Uint64(b[at:])), le.Uint16(b[at+8:]), state(b[at+10])}
 		if e.print>>16 == 0 || e.blocks == 0 {
 			e = entry{}
 		}

@@ -121,3 +121,11 @@ func (c *Cache) Health() Health {
 	}
 	return Health{reads != nil, writes != nil, fault.Wrap(err, "cache", c.options.Path)}
 }
+
+// used takes the outcome of a use of the file.
+func (c *Cache) used(b *breaker, err error) {
+	if err != nil {
+		c.count.ioErrors.Add(1)
+	}
+	b.done(err)
+}

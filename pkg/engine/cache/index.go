@@ -9,8 +9,8 @@ import (
 // pointers. A slot is in exactly one queue, or being taken by acquire.
 type index struct {
 	mu     sync.Mutex
-	prints []print  // 0: the slot has no line
-	blocks []uint16 // those of the line that are there
+	prints []fingerprint // 0: the slot has no line
+	blocks []uint16      // those of the line that are there
 	states []state
 	bucket []uint32 // the first slot + 1 of those whose prints meet here
 	chain  []uint32 // the next slot + 1 with a print of the same bucket
@@ -22,11 +22,21 @@ type index struct {
 	used   int      // slots with a line
 }
 
+// newIndex returns an index of so many slots, each of which is to be pushed to a
+// queue.
 func newIndex(lines int) *index {
-	x := &index{
-		prints: make([]print, lines), blocks: make([]uint16, lines), states: make([]state, lines),
+	return &index{
+		prints: make([]fingerprint, lines), blocks: make([]uint16, lines), states: make([]state, lines),
 		bucket: make([]uint32, lines), chain: make([]uint32, lines), next: make([]uint32, lines),
 		ghosts: make([]uint32, lines/2+1), dirty: make([]uint64, (pagesOf(lines)+63)/64),
+	}
+}
+
+// emptyIndex returns an index without lines.
+func emptyIndex(lines int) *index {
+	x := newIndex(lines)
+	for slot := range lines {
+		x.push(&x.free, uint32(slot))
 	}
 	return x
 }
@@ -34,12 +44,14 @@ func newIndex(lines int) *index {
 // upTo maps a hash evenly to 0..n-1.
 func upTo(h uint64, n int) int { hi, _ := bits.Mul64(h, uint64(n)); return int(hi) }
 
-func (x *index) bucketOf(p print) *uint32 { return &x.bucket[upTo(uint64(p), len(x.bucket))] }
+func (x *index) bucketOf(p fingerprint) *uint32 { return &x.bucket[upTo(uint64(p), len(x.bucket))] }
 
-func (x *index) ghostAt(p print) int { return upTo(bits.RotateLeft64(uint64(p), 24), len(x.ghosts)) }
+func (x *index) ghostAt(p fingerprint) int {
+	return upTo(bits.RotateLeft64(uint64(p), 24), len(x.ghosts))
+}
 
 // find returns the slot of a line.
-func (x *index) find(p print) (slot uint32, ok bool) {
+func (x *index) find(p fingerprint) (slot uint32, ok bool) {
 	for s := *x.bucketOf(p); s != 0; s = x.chain[s-1] {
 		if x.prints[s-1] == p {
 			return s - 1, true
@@ -49,7 +61,7 @@ func (x *index) find(p print) (slot uint32, ok bool) {
 }
 
 // settle puts a line into a slot that has none.
-func (x *index) settle(slot uint32, p print) {
+func (x *index) settle(slot uint32, p fingerprint) {
 	b := x.bucketOf(p)
 	x.prints[slot], x.blocks[slot], x.chain[slot] = p, 0, *b
 	*b = slot + 1
@@ -75,23 +87,21 @@ func (x *index) soil(slot uint32) {
 }
 
 // use returns which blocks of a line are there, and counts the read as a use.
-func (x *index) use(p print) (blocks uint16) {
+func (x *index) use(p fingerprint) (blocks uint16) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	slot, ok := x.find(p)
 	if !ok {
 		return 0
 	}
-	// A reader in sequence touches a line many times within moments. That is one
-	// use, so those in the young half of probation are not counted.
-	if s := x.states[slot]; s.queue() != young && s.hits() < hitsMask {
+	if x.states[slot].hits() < hitsMask {
 		x.states[slot]++
 	}
 	return x.blocks[slot]
 }
 
 // where returns where a line is and which of its blocks are there.
-func (x *index) where(p print) (slot uint32, blocks uint16) {
+func (x *index) where(p fingerprint) (slot uint32, blocks uint16) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if slot, ok := x.find(p); ok {
@@ -103,7 +113,7 @@ func (x *index) where(p print) (slot uint32, blocks uint16) {
 // acquire returns the line's slot, or one for it, for writing, and which blocks
 // are there already. ok is false if somebody else writes it or there is no room.
 // Every acquire that succeeds is ended by a release.
-func (x *index) acquire(p print) (slot uint32, blocks uint16, evicted, ok bool) {
+func (x *index) acquire(p fingerprint) (slot uint32, blocks uint16, evicted, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	slot, found := x.find(p)
@@ -144,7 +154,7 @@ func (x *index) release(slot uint32, blocks uint16) (kept bool) {
 }
 
 // drop takes a line out, if it is in this slot, and reports whether it was.
-func (x *index) drop(slot uint32, p print) bool {
+func (x *index) drop(slot uint32, p fingerprint) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if int(slot) >= len(x.prints) || x.prints[slot] != p {
@@ -154,7 +164,7 @@ func (x *index) drop(slot uint32, p print) bool {
 }
 
 // dropLine takes a line out, wherever it is.
-func (x *index) dropLine(p print) bool {
+func (x *index) dropLine(p fingerprint) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	slot, ok := x.find(p)

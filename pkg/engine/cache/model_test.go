@@ -12,8 +12,14 @@ import (
 // TestHistories: whatever happens to the process and to the disk, a read returns
 // the object's bytes, by one fetch at most, and the index stays sound.
 func TestHistories(t *testing.T) {
+	rounds := 2
+	if soak {
+		rounds = 300
+	}
 	var all Stats
-	rapid.Check(t, func(t *rapid.T) { history(t, &all) })
+	for range rounds {
+		rapid.Check(t, func(t *rapid.T) { history(t, &all) })
+	}
 	t.Logf("%+v", all)
 	if all.Hits == 0 || all.Misses == 0 || all.BadLines == 0 || all.Evictions == 0 || all.Errors == 0 {
 		t.Errorf("not everything happened: %+v", all)

@@ -87,10 +87,10 @@ func (b blocks) line() (line int64, mask uint16) {
 	return line, uint16(1<<(b.hi-line*lineBlocks) - 1<<(b.lo-line*lineBlocks))
 }
 
-// print is the fingerprint of a line, never 0. It is stored: the low 16 bits tell
+// fingerprint is a line's print, never 0. It is stored: the low 16 bits tell
 // the log, the others everything. Two lines with one print disturb each other,
 // and no more: what is read is known by the identity in each block.
-type print uint64
+type fingerprint uint64
 
 // printer forms the prints of an object's lines.
 type printer struct {
@@ -110,15 +110,15 @@ func tagOf(log vlog.LogID) uint16 {
 	return uint16(scramble(scramble(le.Uint64(log[:]))^le.Uint64(log[8:])) >> 48)
 }
 
-func (p printer) of(line int64) print {
+func (p printer) of(line int64) fingerprint {
 	h := scramble(p.seed ^ uint64(line))
 	if h>>16 == 0 {
 		h = 1 << 16
 	}
-	return print(h&^0xffff | uint64(p.tag))
+	return fingerprint(h&^0xffff | uint64(p.tag))
 }
 
-func (p print) tag() uint16 { return uint16(p) }
+func (p fingerprint) tag() uint16 { return uint16(p) }
 
 // scramble is the finalizer of splitmix64.
 func scramble(h uint64) uint64 {

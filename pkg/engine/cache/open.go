@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"crypto/rand"
-	"sync"
 
 	"github.com/holkas-io/holkas/pkg/engine/disk"
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -28,7 +27,7 @@ func Open(ctx context.Context, o Options) (*Cache, error) {
 	switch kind := fault.KindOf(err); {
 	case err == nil:
 	case ctx.Err() == nil && (kind == fault.Internal || kind == fault.Exhausted):
-		c.index = newIndex(1)
+		c.index = emptyIndex(1)
 		c.reading.die(err)
 		c.writing.die(err)
 	default:
@@ -49,10 +48,7 @@ func (c *Cache) open(ctx context.Context) (err error) {
 		if c.file, err = o.Storage.Create(o.Path, fileBytes(lines), super); err != nil {
 			return err
 		}
-		c.index = newIndex(lines)
-		for slot := range lines {
-			c.index.push(&c.index.free, uint32(slot))
-		}
+		c.index = emptyIndex(lines)
 		return nil
 	}
 	if err != nil {
@@ -86,138 +82,13 @@ func (c *Cache) find(ctx context.Context, super []byte) error {
 	if err != nil {
 		return err
 	}
-	c.index = newIndex(lines)
 	if ok {
-		c.life = life
+		c.index, c.life = newIndex(lines), life
 		return c.load(ctx, lines)
 	}
 	clear(super)
 	putSuper(super, c.life)
-	if _, err := c.file.WriteAt(super, 0); err != nil {
-		return err
-	}
-	for slot := range lines {
-		c.index.push(&c.index.free, uint32(slot))
-	}
-	return nil
-}
-
-// loaders is how many groups' pages are read at a time.
-const loaders = 16
-
-// load reads the index: what cannot be read or is damaged is not there. Groups
-// are read at the same time and taken in their order.
-func (c *Cache) load(ctx context.Context, lines int) error {
-	groups := (lines + groupLines - 1) / groupLines
-	buffers := make([][]byte, loaders)
-	bad := make([]error, loaders)
-	for first := 0; first < groups; first += loaders {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		var reading sync.WaitGroup
-		n := min(loaders, groups-first)
-		for i := range n {
-			if buffers[i] == nil {
-				buffers[i] = disk.Buffer(unit)
-			}
-			reading.Go(func() { _, bad[i] = c.file.ReadAt(buffers[i], pageAt((first+i)*lineBlocks)) })
-		}
-		reading.Wait()
-		for i := range n {
-			if bad[i] != nil {
-				c.count.ioErrors.Add(1)
-				clear(buffers[i])
-			}
-			for p := range lineBlocks {
-				c.take((first+i)*lineBlocks+p, buffers[i][p*block:(p+1)*block], lines)
-			}
-		}
-	}
-	return nil
-}
-
-// take puts the lines of one stored page into the index.
-func (c *Cache) take(page int, b []byte, lines int) {
-	entries := decodePage(b, c.life, page)
-	for i := range pageEntries {
-		slot := page*pageEntries + i
-		if slot >= lines {
-			return
-		}
-		e := entry{}
-		if entries != nil {
-			e = entries[i]
-		}
-		c.index.load(uint32(slot), e)
-	}
-}
-
-// save brings the index in the file up to date, a page at a time.
-func (c *Cache) save(ctx context.Context) error {
-	c.saving.Lock()
-	defer c.saving.Unlock()
-	b := c.buffer()
-	defer c.buffers.Put(b)
-	lines, _ := c.index.size()
-	for page := range pagesOf(lines) {
-		entries, dirty := c.index.page(page)
-		if !dirty {
-			continue
-		}
-		err := ctx.Err()
-		if err == nil && !c.writing.take() {
-			err = errResting
-		}
-		if err == nil {
-			clear((*b)[:block])
-			putPage((*b)[:block], entries, c.life, page)
-			_, err = c.file.WriteAt((*b)[:block], pageAt(page))
-			c.used(&c.writing, err)
-		}
-		if err != nil {
-			c.index.unsaved(page)
-			return err
-		}
-	}
-	return nil
-}
-
-// used takes the outcome of a use of the file.
-func (c *Cache) used(b *breaker, err error) {
-	if err != nil {
-		c.count.ioErrors.Add(1)
-	}
-	b.done(err)
-}
-
-// Resize changes the length of the file, online. Lines that are in what is cut off
-// are dropped. Exhausted if there is no room to grow: the cache goes on as it was.
-func (c *Cache) Resize(sizeBytes int64) error {
-	if err := checkSize(sizeBytes); err != nil {
-		return err
-	}
-	if c.file == nil {
-		return fault.New(fault.Precondition, "resize cache %s: the file could not be opened", c.options.Path)
-	}
-	c.shape.Lock()
-	defer c.shape.Unlock()
-	c.saving.Lock()
-	defer c.saving.Unlock()
-	lines := linesIn(sizeBytes)
-	before, _ := c.index.size()
-	if lines < before {
-		c.index.resize(lines)
-	}
-	if lines == before {
-		return nil
-	}
-	if err := c.file.Resize(fileBytes(lines)); err != nil {
-		return fault.Wrap(err, "resize cache", c.options.Path)
-	}
-	if lines > before {
-		c.index.resize(lines)
-	}
-	c.short.Store(nil)
-	return nil
+	c.index = emptyIndex(lines)
+	_, err = c.file.WriteAt(super, 0)
+	return err
 }

@@ -43,16 +43,18 @@ func (x *index) pop(q *queue) uint32 {
 	return slot
 }
 
-// enter puts a slot at the end of a line's queue.
+// enter puts a slot at the end of a queue, with no uses counted. So those in young
+// are forgotten: a reader in sequence touches a line many times within moments,
+// which proves nothing.
 func (x *index) enter(slot uint32, q state) {
 	x.states[slot] = x.states[slot]&^(queueMask|hitsMask) | q
-	x.push(&x.queues[q>>2], slot)
-	for x.queues[0].length > x.queues[1].length+1 {
-		slot := x.pop(&x.queues[0])
-		x.states[slot] = x.states[slot]&^(queueMask|hitsMask) | old
-		x.push(&x.queues[1], slot)
+	x.push(x.queueOf(q), slot)
+	if q == young && x.queueOf(young).length > x.queueOf(old).length+1 {
+		x.enter(x.pop(x.queueOf(young)), old)
 	}
 }
+
+func (x *index) queueOf(s state) *queue { return &x.queues[s.queue()>>2] }
 
 // patience is how many lines an eviction may pass over, so that its duration is
 // bounded.
@@ -74,13 +76,15 @@ func (x *index) room() (slot uint32, evicted, ok bool) {
 		switch {
 		case x.prints[slot] == 0:
 			return slot, false, true
+		case s&writing != 0 && probation:
+			x.enter(slot, young)
 		case s&writing != 0:
-			x.push(&x.queues[s.queue()>>2], slot)
+			x.push(x.queueOf(proven), slot)
 		case s.hits() > 0 && tries < patience && probation:
 			x.enter(slot, proven)
 		case s.hits() > 0 && tries < patience:
 			x.states[slot]-- // one hit less
-			x.push(&x.queues[proven>>2], slot)
+			x.push(x.queueOf(proven), slot)
 		default:
 			if probation {
 				x.remember(x.prints[slot])
@@ -95,25 +99,26 @@ func (x *index) room() (slot uint32, evicted, ok bool) {
 // candidate takes the next slot to look at out of its queue: from probation while
 // that has its tenth, else from the proven ones.
 func (x *index) candidate() (slot uint32, ok bool) {
-	probation := x.queues[0].length + x.queues[1].length
-	enough := probation > 0 && probation >= len(x.prints)/10
+	youngs, olds, provens := x.queueOf(young), x.queueOf(old), x.queueOf(proven)
+	probation := youngs.length + olds.length
+	enough := probation >= max(1, len(x.prints)/10) || provens.length == 0
 	switch {
-	case x.queues[1].length > 0 && (enough || x.queues[2].length == 0):
-		return x.pop(&x.queues[1]), true
-	case x.queues[0].length > 0 && (enough || x.queues[2].length == 0):
-		return x.pop(&x.queues[0]), true
-	case x.queues[2].length > 0:
-		return x.pop(&x.queues[2]), true
+	case enough && olds.length > 0:
+		return x.pop(olds), true
+	case enough && youngs.length > 0:
+		return x.pop(youngs), true
+	case provens.length > 0:
+		return x.pop(provens), true
 	}
 	return 0, false
 }
 
 // remember notes that a line left probation, so that it is taken for proven if it
 // comes back soon. What is noted is overwritten by later lines in time.
-func (x *index) remember(p print) { x.ghosts[x.ghostAt(p)] = uint32(p >> 16) }
+func (x *index) remember(p fingerprint) { x.ghosts[x.ghostAt(p)] = uint32(p >> 16) }
 
 // remembered reports, and forgets, that a line left probation not long ago.
-func (x *index) remembered(p print) bool {
+func (x *index) remembered(p fingerprint) bool {
 	at := x.ghostAt(p)
 	if x.ghosts[at] != uint32(p>>16) {
 		return false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/bits"
 
 	"github.com/holkas-io/holkas/pkg/fault"
 )
@@ -146,10 +147,9 @@ func (c *Cache) copyOut(o Object, r Range, p []byte) (lack blocks) {
 	for b := all; !b.empty(); b.lo = b.first().hi {
 		line, mask := b.first().line()
 		there := c.index.use(prints.of(line))
-		for n := b.lo; n < b.first().hi; n++ {
-			if mask&^there&(1<<(n%lineBlocks)) != 0 {
-				lack = lack.with(blocks{n, n + 1})
-			}
+		if missing := mask &^ there; missing != 0 {
+			first := line * lineBlocks
+			lack = lack.with(blocks{first + int64(bits.TrailingZeros16(missing)), first + int64(bits.Len16(missing))})
 		}
 	}
 	for b := all; !b.empty(); {
@@ -172,7 +172,7 @@ func (c *Cache) copyOut(o Object, r Range, p []byte) (lack blocks) {
 
 // readLine reads blocks of one line, verifies them, and copies what they have of
 // r into p. A line that is not what was written is dropped.
-func (c *Cache) readLine(o Object, line print, b blocks, mask uint16, r Range, p []byte) bool {
+func (c *Cache) readLine(o Object, line fingerprint, b blocks, mask uint16, r Range, p []byte) bool {
 	slot, there := c.index.where(line)
 	if there&mask != mask || !c.reading.take() {
 		return false

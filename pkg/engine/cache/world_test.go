@@ -178,7 +178,7 @@ type flaky struct {
 	mu            sync.Mutex
 	reads, writes bool // fail
 	resizes       bool
-	calls         int
+	onRead        func() // called before a read
 }
 
 func (f *flaky) set(reads, writes bool) {
@@ -187,16 +187,9 @@ func (f *flaky) set(reads, writes bool) {
 	f.reads, f.writes = reads, writes
 }
 
-func (f *flaky) used() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.calls
-}
-
 func (f *flaky) fails(kind *bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.calls++
 	return *kind
 }
 
@@ -220,6 +213,9 @@ type flakyFile struct {
 func (h flakyFile) ReadAt(p []byte, at int64) (int, error) {
 	if h.f.fails(&h.f.reads) {
 		return 0, syscall.EIO
+	}
+	if h.f.onRead != nil {
+		h.f.onRead()
 	}
 	return h.File.ReadAt(p, at)
 }
