@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/holkas-io/holkas/pkg/fault"
+	"github.com/holkas-io/holkas/pkg/objstore/faults"
 	"github.com/holkas-io/holkas/pkg/objstore/memory"
 	"github.com/holkas-io/holkas/pkg/vlog"
 	"github.com/holkas-io/holkas/pkg/vlog/frame"
@@ -97,6 +98,16 @@ func publish(t testing.TB, r Reader, c *Checkpoint, cipher *frame.Cipher, base *
 	must(t, err)
 	must(t, Publish(t.Context(), r.Store, e))
 	return e
+}
+
+// TestPublishAsksAgain: a spoiled reply does not make a checkpoint another one.
+func TestPublishAsksAgain(t *testing.T) {
+	c := newCipher(t, vlog.CheckpointKind, nil)
+	e, err := Encode(sample(c), c, nil, vlog.Digest{})
+	must(t, err)
+	s := faults.New(memory.New(), faults.On(faults.Get, 1, faults.Fault{Flip: 1}))
+	must(t, Publish(t.Context(), s, e))
+	must(t, Publish(t.Context(), s, e))
 }
 
 func TestRoundTrip(t *testing.T) {
@@ -253,6 +264,11 @@ func TestWhatDoesNotHangTogether(t *testing.T) {
 		if err := x.validate(fault.Corrupt); !fault.Is(err, fault.Corrupt) {
 			t.Errorf("%s: %v, want corrupt", name, err)
 		}
+	}
+	former := sample(c)
+	former.Reign.Epoch, former.Sequence, former.Settled = 3, 1, 2
+	if _, err := Encode(sample(c), c, former, vlog.Digest{}); !fault.Is(err, fault.Internal) {
+		t.Errorf("adds to another epoch's: %v, want internal", err)
 	}
 	if _, err := Encode(sample(c), c, grown(c), vlog.Digest{}); !fault.Is(err, fault.Internal) {
 		t.Errorf("adds to a later one: %v, want internal", err)

@@ -64,8 +64,8 @@ func (p *part) decodeHead(box wire.Box, rest []byte, key string) ([]byte, error)
 	d.ZerosUpTo(reserved, macBytes)
 	d.Fixed(p.mac[:])
 	switch {
-	case p.base != (Base{}) && (!p.base.Position.Valid() || p.base.Position.Compare(p.Position()) >= 0):
-		d.Fail("adds to %s: want an earlier position", p.base.Position)
+	case p.base != (Base{}) && (p.base.Position.Epoch != p.Reign.Epoch || p.base.Position.Sequence >= p.Sequence):
+		d.Fail("adds to %s: want an earlier position of its epoch", p.base.Position)
 	case size > maxLists || int64(stored)+4 != int64(len(rest)):
 		d.Fail("lists of %d bytes in %d: want at most %d in %d", size, stored, maxLists, len(rest)-4)
 	}

@@ -44,7 +44,9 @@
 // stands alone: it has the objects that are new and those that went, and only the
 // live counts of all, a byte or two each. Reading one takes at most two objects,
 // and writing one for a snapshot of a large volume does not repeat its list. One
-// that others add to is kept while they are (Base).
+// that others add to is kept while they are (Base). It adds to the last one of its
+// own epoch that was begun as standing alone, and to none if it is not known
+// whether that was published: others may be collected (see package garbage).
 //
 // # What vouches
 //

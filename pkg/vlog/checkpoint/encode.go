@@ -35,8 +35,8 @@ type Encoded struct {
 // standing alone, with the digest given; the list is then told as what changed
 // since. Internal if c does not hang together.
 func Encode(c *Checkpoint, cipher *frame.Cipher, base *Checkpoint, baseDigest vlog.Digest) (Encoded, error) {
-	if cipher.Kind() != vlog.CheckpointKind || c.Reign != cipher.Reign() || c.KeyID != cipher.KeyID() || base != nil && (base.Reign.Log != c.Reign.Log || base.Position().Compare(c.Position()) >= 0) {
-		return Encoded{}, fault.New(fault.Internal, "%s: want a cipher for checkpoints of its reign, and an earlier base of its log", c.Key())
+	if cipher.Kind() != vlog.CheckpointKind || c.Reign != cipher.Reign() || c.KeyID != cipher.KeyID() || base != nil && (base.Reign != c.Reign || base.Sequence >= c.Sequence) {
+		return Encoded{}, fault.New(fault.Internal, "%s: want a cipher for checkpoints of its reign, and an earlier base of it", c.Key())
 	}
 	if err := c.validate(fault.Internal); err != nil {
 		return Encoded{}, err

@@ -117,12 +117,14 @@ func Publish(ctx context.Context, store objstore.Store, e Encoded) error {
 	if !fault.Is(err, fault.Exists) {
 		return fault.Wrap(err, "publish", e.Key)
 	}
-	there, e2 := store.Get(ctx, e.Key)
-	switch {
-	case e2 != nil:
-		return fault.Wrap(e2, "publish", e.Key)
-	case bytes.Equal(there, e.Object):
-		return nil
+	for range 2 { // it may be the reply that is spoiled
+		there, e2 := store.Get(ctx, e.Key)
+		switch {
+		case e2 != nil:
+			return fault.Wrap(e2, "publish", e.Key)
+		case bytes.Equal(there, e.Object):
+			return nil
+		}
 	}
 	return fault.Wrap(err, "publish", e.Key)
 }

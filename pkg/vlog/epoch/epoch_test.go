@@ -7,6 +7,7 @@ import (
 
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/objstore"
+	"github.com/holkas-io/holkas/pkg/objstore/faults"
 	"github.com/holkas-io/holkas/pkg/objstore/memory"
 	"github.com/holkas-io/holkas/pkg/vlog"
 	"github.com/holkas-io/holkas/pkg/vlog/frame"
@@ -72,6 +73,16 @@ func newCodec(t testing.TB) *frame.Codec {
 	must(t, err)
 	t.Cleanup(c.Close)
 	return c
+}
+
+// TestSpoiledReplyIsAskedForAgain: one does not end a reign.
+func TestSpoiledReplyIsAskedForAgain(t *testing.T) {
+	l := Log{faults.New(memory.New(), faults.On(faults.GetRange, 1, faults.Fault{Flip: 1})), vlog.LogID{1}}
+	r, o, err := l.Open(t.Context(), options("a"))
+	must(t, err)
+	one := newPen(t, newCodec(t), r.Claim.Reign, o).segment(t)
+	must(t, r.Put(t.Context(), 1, one.Object))
+	must(t, r.Put(t.Context(), 1, one.Object))
 }
 
 func TestOpenWriteClose(t *testing.T) {

@@ -45,7 +45,9 @@ func (r *Reign) Put(ctx context.Context, s vlog.Sequence, object []byte) error {
 	key := r.log.keys().Segment(vlog.Position{Epoch: r.Epoch, Sequence: s})
 	err := r.log.Store.Create(ctx, key, object)
 	if fault.Is(err, fault.Exists) {
-		err = r.compare(ctx, key, s, object)
+		if err = r.compare(ctx, key, s, object); fault.Is(err, fault.Corrupt) {
+			err = r.compare(ctx, key, s, object) // it may be the reply that was spoiled
+		}
 	}
 	return r.settle(s, fault.Wrap(err, "store", key))
 }
