@@ -9,6 +9,8 @@
 //	page        pieces of the extent table as stored in tables/ objects
 //	checkpoint  the extent table's root and the objects needed, as of one position
 //	replay      applying segments to a table: the same for writers and openers
+//	claim       who still needs a snapshot or a log, and how it may go
+//	garbage     which objects of a log may go, and their deletion
 //
 // # Layout
 //
@@ -19,6 +21,10 @@
 //	logs/<log>/tables/<n>-<k>        pages that changed, packed; k is a counter of
 //	                                 the epoch, so that no name is formed twice
 //	logs/<log>/checkpoints/<n>-<seq>
+//	logs/<log>/swept/<n>-<seq>       how far collection searched; nothing depends on it
+//	logs/<log>/condemned             that all of it is to go; never deleted
+//
+// Claims, and what leads to a deletion, are outside of the log: see package claim.
 //
 // n has 10 decimal digits, seq and k have 12, so that the order of keys is the
 // order of positions. Epochs and sequences count from 1; sequence 0 is the
@@ -31,7 +37,8 @@
 //	         then the checkpoint that names them, at positions that count only;
 //	         at a clean end a close marker of its own
 //	deleter  the writer, or a worker that claims an epoch for it: removes segments,
-//	         tables and checkpoints that nothing needs; never epochs or markers
+//	         tables and checkpoints that nothing needs; never epochs or markers;
+//	         see package garbage
 //
 // A segment counts when every slot of its epoch before it holds a segment and its
 // epoch follows, through the close markers, from the log's base. What counts is

@@ -1,6 +1,7 @@
 package garbage
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"testing"
@@ -10,9 +11,11 @@ import (
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/objstore/memory"
 	"github.com/holkas-io/holkas/pkg/vlog"
+	"github.com/holkas-io/holkas/pkg/vlog/checkpoint"
 	"github.com/holkas-io/holkas/pkg/vlog/claim"
 	"github.com/holkas-io/holkas/pkg/vlog/epoch"
 	"github.com/holkas-io/holkas/pkg/vlog/frame"
+	"github.com/holkas-io/holkas/pkg/volume"
 )
 
 // bench is a log with a writer.
@@ -20,7 +23,7 @@ type bench struct {
 	*testing.T
 	m     *memory.Store
 	codec *frame.Codec
-	of    map[string]vlog.Block
+	of    *contents
 	w     *writer
 	c     *Collector
 }
@@ -28,7 +31,7 @@ type bench struct {
 func setUp(t *testing.T) *bench {
 	codec, err := frame.NewCodec(1)
 	must(t, err)
-	b := &bench{T: t, m: memory.New(), codec: codec, of: map[string]vlog.Block{}}
+	b := &bench{T: t, m: memory.New(), codec: codec, of: &contents{of: map[string]vlog.Block{}}}
 	b.c = newCollector(b.m)
 	must(t, b.c.Log.Create(t.Context(), epoch.Base{Blocks: 1 << 20}))
 	b.open()
@@ -45,19 +48,28 @@ func (b *bench) open() {
 func (b *bench) write(blocks ...vlog.Block) {
 	b.Helper()
 	for _, block := range blocks {
-		must(b, b.w.write(b.Context(), block, b.of))
+		must(b, b.w.write(b.Context(), block))
 	}
 }
 
 func (b *bench) checkpoint(whole bool) {
 	b.Helper()
-	_, err := b.w.checkpoint(b.Context(), whole)
+	p, err := b.w.prepare(b.Context(), whole)
 	must(b, err)
+	must(b, b.w.publish(b.Context(), p))
+}
+
+func (b *bench) snapshot() checkpoint.Snapshot {
+	b.Helper()
+	s, err := b.w.seal(b.Context(), volume.NewSnapshotID())
+	must(b, err)
+	b.checkpoint(false)
+	return s
 }
 
 func (b *bench) collect() Plan {
 	b.Helper()
-	p, err := b.c.AsWriter(b.Context(), b.w.Reign)
+	p, err := b.c.AsWriter(b.Context(), b.w.Reign, b.w.table)
 	must(b, err)
 	return p
 }
@@ -117,9 +129,8 @@ func TestWriterCollects(t *testing.T) {
 func TestSnapshotAndClaimPin(t *testing.T) {
 	in(t, func(b *bench) {
 		b.write(1, 2)
-		s, err := b.w.snapshot(b.Context(), b.of) // 3
-		must(t, err)
-		b.write(1, 0) // 4, 5
+		s := b.snapshot() // 3
+		b.write(1, 0)     // 4, 5
 		b.checkpoint(true)
 		replica := claim.Claim{Subject: claim.Subject(testLog.String()), Dependent: "r-a", Nonce: vlog.Nonce{1}, From: b.w.head.Position}
 		must(t, b.c.Claims.Take(b.Context(), replica, b.newest(vlog.Position{Epoch: 1, Sequence: 5})))
@@ -181,7 +192,7 @@ func TestAlone(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 		b.has("orphans are too young", "s0000000001-000000000002", "s0000000001-000000000003", "s0000000001-000000000004", "s0000000001-000000000005", "s0000000002-000000000001", "t0000000001-000000000001", "c0000000001-000000000002")
-		want(t, "the writer", b.w.write(b.Context(), 3, b.of), fault.Fenced)
+		want(t, "the writer", b.w.write(b.Context(), 3), fault.Fenced)
 		p, err = b.c.Alone(b.Context(), AloneOptions{Owner: "worker"})
 		if err != nil || !p.Empty() {
 			t.Errorf("%+v, %v, want nothing", p, err)
@@ -231,14 +242,13 @@ func (b *bench) condemn(s claim.Subject) {
 func TestEnded(t *testing.T) {
 	in(t, func(b *bench) {
 		b.write(1)
-		s, err := b.w.snapshot(b.Context(), b.of) // 2
-		must(t, err)
+		s := b.snapshot() // 2
 		b.write(1)
 		b.checkpoint(false)
 		b.close()
 		b.condemn(claim.Subject(testLog.String()))
 		alone := AloneOptions{Owner: "worker"}
-		_, err = b.c.Alone(b.Context(), alone)
+		_, err := b.c.Alone(b.Context(), alone)
 		must(t, err)
 		b.has("all but the snapshot", "s0000000001-000000000001", "s0000000001-000000000002", "s0000000001-000000000004", "s0000000002-000000000001",
 			"t0000000001-000000000001", "c0000000001-000000000002", "c0000000001-000000000003")
@@ -248,6 +258,115 @@ func TestEnded(t *testing.T) {
 		b.has("all", "s0000000001-000000000004", "s0000000002-000000000001")
 		if p, err := b.c.Alone(b.Context(), alone); err != nil || !p.Empty() {
 			t.Errorf("%+v, %v, want nothing", p, err)
+		}
+	})
+}
+
+// TestLateCheckpoints: one whose base is gone, and one of a writer that slept, go
+// with what they list, and do not stop a collection.
+func TestLateCheckpoints(t *testing.T) {
+	in(t, func(b *bench) {
+		b.write(1)
+		b.checkpoint(true)
+		b.write(1)
+		b.checkpoint(false)
+		k := vlog.Keys{Log: testLog}
+		adding := k.Checkpoint(b.w.head.Position)
+		late, err := b.m.Get(b.Context(), adding)
+		must(t, err)
+		b.write(1)
+		b.checkpoint(true)
+		time.Sleep(grace)
+		b.collect()
+		one := []string{"s0000000001-000000000003", "t0000000001-000000000003", "c0000000001-000000000003"}
+		b.has("one", one...)
+		must(t, b.m.Create(b.Context(), adding, late))
+		b.collect()
+		b.has("one, again", one...)
+
+		asleep := b.w
+		b.open()
+		b.write(1)
+		b.checkpoint(true)
+		time.Sleep(grace)
+		b.collect()
+		b.write(1)
+		b.checkpoint(true)
+		time.Sleep(grace)
+		b.collect()
+		two := []string{"s0000000001-000000000004", "s0000000002-000000000002", "t0000000002-000000000002", "c0000000002-000000000002"}
+		b.has("two", two...)
+		for range 2 { // a table without a checkpoint, and then one with
+			_, err = asleep.prepare(b.Context(), true)
+			must(t, err)
+		}
+		p, err := asleep.prepare(b.Context(), true)
+		must(t, err)
+		must(t, asleep.publish(b.Context(), p))
+		b.collect()
+		b.has("two, again", two...)
+	})
+}
+
+// TestMissingPinIsCorrupt: a snapshot without its checkpoint stops everything.
+func TestMissingPinIsCorrupt(t *testing.T) {
+	in(t, func(b *bench) {
+		b.write(1)
+		s := b.snapshot()
+		b.write(1, 1)
+		b.checkpoint(true)
+		time.Sleep(grace)
+		must(t, b.m.Delete(b.Context(), vlog.Keys{Log: testLog}.Checkpoint(s.Position)))
+		before := names(t, b.m, vlog.SegmentKind)
+		want(t, "collect", second(b.c.AsWriter(b.Context(), b.w.Reign, b.w.table)), fault.Corrupt)
+		if after := names(t, b.m, vlog.SegmentKind); !slices.Equal(before, after) {
+			t.Errorf("%q is left of %q", after, before)
+		}
+		b.condemn(claim.Subject(s.ID))
+		b.collect()
+	})
+}
+
+// TestFencedWriterDeletesNothing: the look comes before the deletion, and what the
+// site is told can stop it.
+func TestFencedWriterDeletesNothing(t *testing.T) {
+	in(t, func(b *bench) {
+		b.write(1, 1)
+		b.checkpoint(true)
+		time.Sleep(grace)
+		before := names(t, b.m, vlog.SegmentKind, vlog.TableKind)
+		b.c.Deleting = func(keys []string) error {
+			return fault.New(fault.Precondition, "stopped at %d keys", len(keys))
+		}
+		want(t, "collect", second(b.c.AsWriter(b.Context(), b.w.Reign, b.w.table)), fault.Precondition)
+		p, err := b.c.Plan(b.Context())
+		if err != nil || len(p.Objects) != 1 {
+			t.Errorf("plan %+v, %v, want one object", p, err)
+		}
+		b.c.Deleting = nil
+		old := b.w
+		b.open()
+		want(t, "collect", second(b.c.AsWriter(b.Context(), old.Reign, old.table)), fault.Fenced)
+		after := names(t, b.m, vlog.SegmentKind, vlog.TableKind)
+		if len(after) != len(before)+1 { // the marker
+			t.Errorf("%q is left of %q", after, before)
+		}
+		want(t, "a log that is not there", second((&Collector{Log: epoch.Log{Store: b.m}, Claims: b.c.Claims, Now: time.Now}).Alone(b.Context(), AloneOptions{Owner: "worker"})), fault.NotFound)
+	})
+}
+
+// TestCollectsWithoutKey: an encrypted log is collected by those who cannot read it.
+func TestCollectsWithoutKey(t *testing.T) {
+	in(t, func(b *bench) {
+		key, err := frame.NewDataKey(bytes.Repeat([]byte{9}, 32))
+		must(t, err)
+		b.w.key = key
+		b.write(1, 1)
+		b.checkpoint(true)
+		time.Sleep(grace)
+		p, err := b.c.Alone(b.Context(), AloneOptions{Owner: "worker", WriterGone: true})
+		if err != nil || len(p.Objects) != 1 {
+			t.Errorf("%+v, %v, want one object", p, err)
 		}
 	})
 }

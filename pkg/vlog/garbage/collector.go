@@ -44,10 +44,11 @@ func (c *Collector) reader() checkpoint.Reader {
 }
 
 // AsWriter collects for the writer of a log, as of a checkpoint of its own epoch.
-// Fenced if a later epoch is claimed; what is deleted by then could be. Any error
-// leaves what was not deleted for the next time.
-func (c *Collector) AsWriter(ctx context.Context, r *epoch.Reign) (Plan, error) {
-	p, err := c.plan(ctx, scope{asOf: func(p vlog.Position) bool { return p.Epoch == r.Epoch }})
+// table is the position of the last one that it knows to be published: whose pages
+// its table names. Fenced if a later epoch is claimed; what is deleted by then
+// could be. Any error leaves what was not deleted for the next time.
+func (c *Collector) AsWriter(ctx context.Context, r *epoch.Reign, table vlog.Position) (Plan, error) {
+	p, err := c.plan(ctx, scope{asOf: func(p vlog.Position) bool { return p.Epoch == r.Epoch && p.Compare(table) <= 0 }})
 	if err == nil {
 		err = c.carryOut(ctx, p, r.Latest)
 	}
@@ -165,7 +166,11 @@ func (c *Collector) ended(ctx context.Context) (bool, error) {
 // so that a crash leaves what is needed to find it again. look is asked before
 // each batch.
 func (c *Collector) carryOut(ctx context.Context, p Plan, look func(context.Context) error) error {
-	for _, keys := range [][]string{p.Objects, p.Adding, p.Checkpoints, p.newest} {
+	groups := [][]string{p.Objects, p.Adding, p.Checkpoints}
+	for _, key := range p.newest {
+		groups = append(groups, []string{key})
+	}
+	for _, keys := range groups {
 		for len(keys) > 0 {
 			batch := keys[:min(len(keys), maxBatch)]
 			keys = keys[len(batch):]

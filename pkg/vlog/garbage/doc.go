@@ -41,18 +41,20 @@
 // The look is for openers that hold an older checkpoint: one that claimed before
 // the checkpoint was published may follow segments that go. The collector's look
 // finds its claim. Openers that claim later read the checkpoint, since they read it
-// after their claim. A writer decides as of a checkpoint of its own epoch, since
-// its table may name the pages of no other. Whoever collects without a writer
-// claims an epoch, which fences all before it, and may decide as of any.
+// after their claim. A writer decides as of a checkpoint of its own epoch that it
+// knows to be published: its table may name pages that a later one, or another
+// writer's, does without. Whoever collects without a writer claims an epoch, which
+// fences all before it, and may decide as of any.
 //
 // # Nothing is left
 //
 // An object goes before the last checkpoint that lists it, so that a collection
 // which was cut off is repeated. What no checkpoint ever listed is found by listing
 // each epoch's segments and tables once, from where the last collection had come
-// to up to the checkpoint; never more than that, and never the bucket. What a
-// stalled writer stores even later, in an epoch that was swept, is found when a
-// checkpoint of that writer is, or with the whole log.
+// to up to the checkpoint, and again where a checkpoint goes that is of an epoch
+// before: a snapshot's, or one that a writer stored which had slept. Nothing else is
+// listed, and never the bucket. What such a writer stores without a checkpoint goes
+// with the whole log.
 //
 //	logs/<log>/swept/<n>-<seq>   how far a log was swept: saves listing, no more
 //
@@ -76,9 +78,13 @@
 //
 // # What it relies on
 //
-//	R1  A checkpoint adds to the one before it in its log, or to what that one adds
-//	    to, or stands alone: collected ones are not added to.
-//	R2  A snapshot's position has a checkpoint before any later one is published.
-//	R3  No request takes effect later than the grace period after it was sent, or
+//	R1  A checkpoint stands alone, or adds to the last one of its epoch that its
+//	    writer began to publish as standing alone: others may be collected. Where it
+//	    is not known whether that one was published, the next stands alone.
+//	R2  A snapshot's position has a checkpoint before any later one is published;
+//	    otherwise nothing is collected.
+//	R3  A tables/ object is listed by the first checkpoint whose NextTable is beyond
+//	    it, or never.
+//	R4  No request takes effect later than the grace period after it was sent, or
 //	    it may leave an object that nobody needs. Nothing worse.
 package garbage

@@ -3,6 +3,7 @@ package garbage
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,26 +44,47 @@ func newCollector(s objstore.Store) *Collector {
 	return &Collector{Log: epoch.Log{Store: s, ID: testLog}, Claims: claim.Claims{Store: s, Now: time.Now}, Grace: grace, Now: time.Now}
 }
 
+// contents tells which block a segment has.
+type contents struct {
+	mu sync.Mutex
+	of map[string]vlog.Block
+}
+
+func (c *contents) block(key string) vlog.Block {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.of[key]
+}
+
+func (c *contents) set(key string, b vlog.Block) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.of[key] = b
+}
+
 // writer is a writer whose volume has a few blocks. Each segment has one of them,
 // so that the one with the same block before is dead.
 type writer struct {
 	*epoch.Reign
 	store     objstore.Store
 	codec     *frame.Codec
-	opening   epoch.Opening
+	key       *frame.DataKey
 	head      vlog.Head
+	of        *contents
 	blocks    map[vlog.Block]checkpoint.Object
-	tables    []checkpoint.Object
 	snapshots []checkpoint.Snapshot
 	number    uint32
 	nextTable vlog.Sequence
-	base      *checkpoint.Checkpoint
-	digest    vlog.Digest
+
+	table    vlog.Position     // of the last checkpoint that is known to be published
+	page     checkpoint.Object // and its table
+	standing *checkpoint.Checkpoint
+	digest   vlog.Digest // of standing, which stood alone last
 }
 
 // open opens the log for writing, on what its newest checkpoint and the segments
-// behind it say. of tells which block a segment has.
-func open(ctx context.Context, store objstore.Store, codec *frame.Codec, owner string, of map[string]vlog.Block) (*writer, error) {
+// behind it say.
+func open(ctx context.Context, store objstore.Store, codec *frame.Codec, owner string, of *contents) (*writer, error) {
 	c := newCollector(store)
 	o := epoch.OpenOptions{Owner: owner, Purpose: epoch.Writing, Promise: epoch.ObjectPromise, Start: c.start, Now: time.Now,
 		Decide: func(context.Context, epoch.Survey) error { return nil }}
@@ -70,23 +92,28 @@ func open(ctx context.Context, store objstore.Store, codec *frame.Codec, owner s
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{Reign: r, store: store, codec: codec, opening: opening, head: opening.Head, blocks: map[vlog.Block]checkpoint.Object{}, nextTable: 1}
+	w := &writer{Reign: r, store: store, codec: codec, head: opening.Head, of: of, blocks: map[vlog.Block]checkpoint.Object{}, nextTable: 1}
 	if at := opening.Start.Position; at.Epoch > 0 {
 		read, err := c.reader().At(ctx, at)
 		if err != nil {
+			if e := r.Latest(ctx); e != nil { // its successor may have deleted it
+				return nil, e
+			}
 			return nil, err
 		}
 		w.snapshots = read.Snapshots
 		for _, o := range read.Objects {
 			w.number = max(w.number, o.Number+1)
 			if o.Kind == vlog.SegmentKind {
-				w.blocks[of[o.Key()]] = o
+				w.blocks[of.block(o.Key())] = o
+			} else {
+				w.page = o
 			}
 		}
 	}
 	for _, run := range opening.Runs {
 		for _, f := range run.Segments {
-			w.place(of[f.Key()], f.Identity.Reign, f.Sequence, f.SizeBytes)
+			w.place(of.block(f.Key()), f.Identity.Reign, f.Sequence, f.SizeBytes)
 		}
 	}
 	return w, nil
@@ -99,7 +126,7 @@ func (w *writer) place(b vlog.Block, r frame.Reign, s vlog.Sequence, size int64)
 
 // form forms the segment of a slot.
 func (w *writer) form(s vlog.Sequence, b vlog.Block, before vlog.Chain) segment.Finished {
-	cipher, err := w.codec.Cipher(vlog.SegmentKind, w.Claim.Reign, nil)
+	cipher, err := w.codec.Cipher(vlog.SegmentKind, w.Claim.Reign, w.key)
 	if err != nil {
 		panic(err)
 	}
@@ -113,9 +140,10 @@ func (w *writer) form(s vlog.Sequence, b vlog.Block, before vlog.Chain) segment.
 	return x.Finish()
 }
 
-func (w *writer) write(ctx context.Context, b vlog.Block, of map[string]vlog.Block) error {
+// write stores a segment with a block. It may be called again.
+func (w *writer) write(ctx context.Context, b vlog.Block) error {
 	f := w.form(w.head.Sequence+1, b, w.head.Chain)
-	of[f.Key()] = b
+	w.of.set(f.Key(), b)
 	if err := w.Put(ctx, f.Sequence, f.Object); err != nil {
 		return err
 	}
@@ -124,16 +152,24 @@ func (w *writer) write(ctx context.Context, b vlog.Block, of map[string]vlog.Blo
 	return nil
 }
 
-// checkpoint publishes a checkpoint with a table of its own, whole or adding to
-// the one that stood alone last.
-func (w *writer) checkpoint(ctx context.Context, whole bool) (*checkpoint.Checkpoint, error) {
-	table := checkpoint.Object{Number: w.number, Kind: vlog.TableKind, Reign: checkpoint.Reign{Reign: w.Claim.Reign}, Sequence: w.nextTable, SizeBytes: 5}
+// prepared is a checkpoint that is ready to be published.
+type prepared struct {
+	*checkpoint.Checkpoint
+	checkpoint.Encoded
+	page  checkpoint.Object
+	whole bool
+}
+
+// prepare stores a table and forms a checkpoint of the head, which stands alone
+// or adds to the one that did last.
+func (w *writer) prepare(ctx context.Context, whole bool) (prepared, error) {
+	page := checkpoint.Object{Number: w.number, Kind: vlog.TableKind, Reign: checkpoint.Reign{Reign: w.Claim.Reign}, Sequence: w.nextTable, SizeBytes: 5}
 	w.number, w.nextTable = w.number+1, w.nextTable+1
-	if err := w.store.Create(ctx, table.Key(), []byte("table")); err != nil && !fault.Is(err, fault.Exists) {
-		return nil, err
+	if err := w.store.Create(ctx, page.Key(), []byte("table")); err != nil && !fault.Is(err, fault.Exists) {
+		return prepared{}, err
 	}
 	c := &checkpoint.Checkpoint{Reign: w.Claim.Reign, Sequence: w.head.Sequence, Chain: w.head.Chain, Blocks: 1 << 20, NextTable: w.nextTable, Time: time.Now().UTC(), Snapshots: slices.Clone(w.snapshots)}
-	c.Objects = append(c.Objects, table)
+	c.Objects = append(c.Objects, page)
 	for _, o := range w.blocks {
 		c.Objects = append(c.Objects, o)
 	}
@@ -142,37 +178,40 @@ func (w *writer) checkpoint(ctx context.Context, whole bool) (*checkpoint.Checkp
 	for i := range c.Live {
 		c.Live[i] = 1
 	}
-	cipher, err := w.codec.Cipher(vlog.CheckpointKind, w.Claim.Reign, nil)
+	cipher, err := w.codec.Cipher(vlog.CheckpointKind, w.Claim.Reign, w.key)
 	if err != nil {
-		return nil, err
+		return prepared{}, err
 	}
 	if whole {
-		w.base = nil
+		w.standing = nil // until this one is known to be published
 	}
-	e, err := checkpoint.Encode(c, cipher, w.base, w.digest)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkpoint.Publish(ctx, w.store, e); err != nil {
-		return nil, err
-	}
-	if w.base == nil {
-		w.base, w.digest = c, e.Digest
-	}
-	return c, nil
+	to := w.standing
+	c.KeyID = cipher.KeyID()
+	e, err := checkpoint.Encode(c, cipher, to, w.digest)
+	return prepared{c, e, page, to == nil}, err
 }
 
-// snapshot seals a snapshot in a segment of its own, and has a checkpoint there.
-func (w *writer) snapshot(ctx context.Context, of map[string]vlog.Block) (checkpoint.Snapshot, error) {
-	if err := w.write(ctx, 0, of); err != nil {
+// publish publishes a checkpoint. It may be called again.
+func (w *writer) publish(ctx context.Context, p prepared) error {
+	if err := checkpoint.Publish(ctx, w.store, p.Encoded); err != nil {
+		return err
+	}
+	if w.table, w.page = p.Position(), p.page; p.whole {
+		w.standing, w.digest = p.Checkpoint, p.Digest
+	}
+	return nil
+}
+
+// seal stores a segment that seals a snapshot. It may be called again; what it
+// returns is complete once it has a checkpoint at its position, and no later epoch
+// was seen then.
+func (w *writer) seal(ctx context.Context, id volume.SnapshotID) (checkpoint.Snapshot, error) {
+	if err := w.write(ctx, 0); err != nil {
 		return checkpoint.Snapshot{}, err
 	}
-	s := checkpoint.Snapshot{ID: volume.NewSnapshotID(), Position: w.head.Position, Blocks: 1 << 20}
+	s := checkpoint.Snapshot{ID: id, Position: w.head.Position, Blocks: 1 << 20}
 	w.snapshots = append(w.snapshots, s)
-	if _, err := w.checkpoint(ctx, false); err != nil {
-		return checkpoint.Snapshot{}, err
-	}
-	return s, w.Latest(ctx) // it is complete only if nobody had begun to collect
+	return s, nil
 }
 
 // names returns what is stored of some kinds, without their folders.

@@ -3,8 +3,8 @@ package garbage
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
-	"sort"
 
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/objstore"
@@ -25,7 +25,7 @@ type Plan struct {
 	// they go last.
 	Adding, Checkpoints []string
 
-	newest    []string // of an ended log: what tells its snapshots
+	newest    []string // of an ended log: what tells its snapshots, one after another
 	swept     swept    // what is swept once the plan is carried out
 	forgotten []string // former records of that
 }
@@ -58,7 +58,8 @@ type view struct {
 	at      []vlog.Position // of all checkpoints, ascending
 	asOf    checkpoint.Read
 	needed  map[place]bool
-	kept    map[vlog.Position]bool // checkpoints
+	listed  map[vlog.Position]bool // checkpoints all of whose objects are needed
+	kept    map[vlog.Position]bool // checkpoints that stay
 	rescan  map[vlog.Epoch]bool
 	garbage map[string]bool
 }
@@ -73,7 +74,15 @@ func (c *Collector) Plan(ctx context.Context) (Plan, error) {
 }
 
 func (c *Collector) plan(ctx context.Context, in scope) (Plan, error) {
-	v := &view{Collector: c, in: in, needed: map[place]bool{}, kept: map[vlog.Position]bool{}, rescan: map[vlog.Epoch]bool{}, garbage: map[string]bool{}}
+	p, err := c.weigh(ctx, in)
+	if fault.Is(err, fault.NotFound) {
+		err = fault.As(fault.Busy, err) // it was listed: somebody else collects
+	}
+	return p, err
+}
+
+func (c *Collector) weigh(ctx context.Context, in scope) (Plan, error) {
+	v := &view{Collector: c, in: in, needed: map[place]bool{}, listed: map[vlog.Position]bool{}, kept: map[vlog.Position]bool{}, rescan: map[vlog.Epoch]bool{}, garbage: map[string]bool{}}
 	if err := v.survey(ctx); err != nil {
 		return Plan{}, err
 	}
@@ -99,11 +108,19 @@ func (c *Collector) plan(ctx context.Context, in scope) (Plan, error) {
 // survey lists the checkpoints.
 func (v *view) survey(ctx context.Context) error {
 	k := v.keys()
-	return list(ctx, v.Log.Store, k.Folder(vlog.CheckpointKind), "", func(o objstore.Object) error {
+	err := list(ctx, v.Log.Store, k.Folder(vlog.CheckpointKind), "", func(o objstore.Object) error {
 		p, err := k.ParseObject(vlog.CheckpointKind, o.Key)
 		v.at = append(v.at, p)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(v.known, func(p vlog.Position, _ summary) bool {
+		_, found := slices.BinarySearchFunc(v.at, p, vlog.Position.Compare)
+		return !found
+	})
+	return nil
 }
 
 // hold returns the position from which on claims need everything.
@@ -123,27 +140,22 @@ func (v *view) hold(ctx context.Context) (vlog.Position, error) {
 
 // chooseAsOf finds the newest checkpoint that is old enough.
 func (v *view) chooseAsOf(ctx context.Context, hold vlog.Position) (bool, error) {
-	var may []vlog.Position
-	for _, p := range v.at {
-		if v.in.asOf(p) && p.Compare(hold) <= 0 {
-			may = append(may, p)
-		}
-	}
 	limit := v.Now().Add(-v.Grace)
-	var failed error
-	young := sort.Search(len(may), func(i int) bool {
-		s, err := v.summary(ctx, may[i])
-		if err != nil {
-			failed = err
+	for _, p := range slices.Backward(v.at) {
+		if !v.in.asOf(p) || p.Compare(hold) > 0 {
+			continue
 		}
-		return s.time.After(limit)
-	})
-	if failed != nil || young == 0 {
-		return false, failed
+		s, err := v.summary(ctx, p)
+		switch {
+		case baseIsMissing(err): // stored late; see review
+		case err != nil:
+			return false, err
+		case !s.time.After(limit):
+			v.asOf, err = v.read(ctx, p)
+			return err == nil, err
+		}
 	}
-	read, err := v.read(ctx, may[young-1])
-	v.asOf = read
-	return err == nil, err
+	return false, nil
 }
 
 // read reads a checkpoint and remembers what is asked for often.
@@ -177,7 +189,7 @@ func (v *view) need(ctx context.Context, asOf checkpoint.Read) error {
 			continue
 		}
 		s, err := v.summary(ctx, p)
-		if err != nil {
+		if err != nil && !(baseIsMissing(err) && p != v.at[len(v.at)-1]) {
 			return err
 		}
 		v.keepBase(p, s.base)
@@ -206,6 +218,9 @@ func (v *view) pin(ctx context.Context, of checkpoint.Read) error {
 		}
 		read, err := v.read(ctx, s.Position)
 		if fault.Is(err, fault.NotFound) {
+			if v.Claims.LetGo(ctx, claim.Subject(s.ID)) == nil {
+				continue // in between, and somebody else collects
+			}
 			err = fault.As(fault.Corrupt, err)
 		}
 		if err != nil {
@@ -218,6 +233,7 @@ func (v *view) pin(ctx context.Context, of checkpoint.Read) error {
 
 func (v *view) keep(read checkpoint.Read) {
 	v.keepBase(read.Position(), read.Base)
+	v.listed[read.Position()] = true
 	for _, o := range read.Objects {
 		if p, ok := v.own(o); ok {
 			v.needed[p] = true
@@ -241,23 +257,31 @@ func (v *view) own(o checkpoint.Object) (place, bool) {
 // finish finds what is not kept.
 func (v *view) finish(ctx context.Context) (Plan, error) {
 	p := Plan{AsOf: v.asOf.Position()}
-	for i := len(v.at) - 1; i >= 0; i-- {
-		at := v.at[i]
-		if at.Compare(p.AsOf) >= 0 || v.kept[at] {
+	from, others, err := v.newestSwept(ctx)
+	if err != nil {
+		return Plan{}, err
+	}
+	p.forgotten = others
+	for _, at := range slices.Backward(v.at) {
+		if at.Compare(p.AsOf) >= 0 || v.listed[at] {
 			continue
 		}
-		adds, err := v.doom(ctx, at)
+		if at.Epoch < from.Epoch && !v.kept[at] {
+			v.rescan[at.Epoch] = true // a snapshot's, or stored late by a writer that slept: it may have left more
+		}
+		adds, err := v.review(ctx, at)
 		switch {
 		case fault.Is(err, fault.NotFound): // somebody else was here
 		case err != nil:
 			return Plan{}, err
+		case v.kept[at]:
 		case adds:
 			p.Adding = append(p.Adding, v.keys().Checkpoint(at))
 		default:
 			p.Checkpoints = append(p.Checkpoints, v.keys().Checkpoint(at))
 		}
 	}
-	if err := v.sweep(ctx, &p); err != nil {
+	if err := v.sweep(ctx, from, &p); err != nil {
 		return Plan{}, err
 	}
 	return v.collected(p), nil
@@ -271,12 +295,13 @@ func (v *view) collected(p Plan) Plan {
 	return p
 }
 
-// doom finds what only checkpoints that go list, and whether this one adds to
+// review finds what a checkpoint lists that nothing needs, and whether it adds to
 // another one.
-func (v *view) doom(ctx context.Context, at vlog.Position) (bool, error) {
+func (v *view) review(ctx context.Context, at vlog.Position) (bool, error) {
 	read, err := v.read(ctx, at)
-	if baseIsMissing(err) && at.Epoch < v.asOf.Reign.Epoch {
-		// A fenced writer published it late. What it lists besides is of its epoch.
+	if baseIsMissing(err) {
+		// A request for it came late, or a fenced writer did. What it lists that was not
+		// collected with its base is of its epoch.
 		v.rescan[at.Epoch] = true
 		return true, nil
 	}

@@ -3,6 +3,7 @@ package garbage
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"time"
 
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -75,26 +76,14 @@ func (v *view) newestSwept(ctx context.Context) (s swept, others []string, err e
 
 // sweep finds what no checkpoint ever listed: segments that died between two of
 // them, tables of one that was not published, what was stored beyond a close.
-func (v *view) sweep(ctx context.Context, p *Plan) error {
-	from, others, err := v.newestSwept(ctx)
-	if err != nil {
-		return err
-	}
-	p.forgotten = others
+func (v *view) sweep(ctx context.Context, from swept, p *Plan) error {
 	to := swept{Position: p.AsOf, nextTable: v.asOf.NextTable, time: v.Now().UTC()}
 	for e := max(from.Epoch, 1); e <= to.Epoch && from.Compare(to.Position) < 0; e++ {
 		low, lowTable := vlog.Sequence(0), vlog.Sequence(0)
 		if e == from.Epoch {
 			low, lowTable = from.Sequence, from.nextTable
 		}
-		high, highTable := vlog.MaxSequence, vlog.MaxSequence+1
-		if e == to.Epoch {
-			high, highTable = to.Sequence, to.nextTable
-		}
-		if err := v.scan(ctx, e, vlog.SegmentKind, low+1, high+1); err != nil {
-			return err
-		}
-		if err := v.scan(ctx, e, vlog.TableKind, lowTable, highTable); err != nil {
+		if err := v.scanTo(ctx, e, low+1, lowTable, to); err != nil {
 			return err
 		}
 	}
@@ -105,11 +94,24 @@ func (v *view) sweep(ctx context.Context, p *Plan) error {
 		}
 	}
 	for e := range v.rescan {
-		if err := v.scanAll(ctx, e); err != nil {
+		if err := v.scanTo(ctx, e, 0, 0, to); err != nil {
 			return err
 		}
 	}
 	return v.beyond(ctx)
+}
+
+// scanTo finds what nothing needs of an epoch, from a segment and a table on, as
+// far as the position to covers it.
+func (v *view) scanTo(ctx context.Context, e vlog.Epoch, first, table vlog.Sequence, to swept) error {
+	segments, tables := vlog.MaxSequence, vlog.MaxSequence+1
+	if e == to.Epoch {
+		segments, tables = to.Sequence, to.nextTable
+	}
+	if err := v.scan(ctx, e, vlog.SegmentKind, first, segments+1); err != nil {
+		return err
+	}
+	return v.scan(ctx, e, vlog.TableKind, table, tables)
 }
 
 // beyond finds what was stored beyond the close of the epochs that no later
@@ -126,13 +128,6 @@ func (v *view) beyond(ctx context.Context) error {
 	return nil
 }
 
-func (v *view) scanAll(ctx context.Context, e vlog.Epoch) error {
-	if err := v.scan(ctx, e, vlog.SegmentKind, 0, vlog.MaxSequence+1); err != nil {
-		return err
-	}
-	return v.scan(ctx, e, vlog.TableKind, 0, vlog.MaxSequence+1)
-}
-
 // scan lists an epoch's objects from a sequence to before another one, and finds
 // those that nothing needs. What is as small as a marker is one: those stay.
 func (v *view) scan(ctx context.Context, e vlog.Epoch, kind vlog.Kind, from, before vlog.Sequence) error {
@@ -144,27 +139,26 @@ func (v *view) scan(ctx context.Context, e vlog.Epoch, kind vlog.Kind, from, bef
 	if from > 0 {
 		after = k.Object(kind, vlog.Position{Epoch: e, Sequence: from - 1})
 	}
-	end := errEnd
 	err := list(ctx, v.Log.Store, k.OfEpoch(kind, e), after, func(o objstore.Object) error {
 		p, err := k.ParseObject(kind, o.Key)
 		switch {
 		case err != nil:
 			return err
 		case p.Sequence >= before:
-			return end
+			return errEnd
 		case kind == vlog.SegmentKind && o.SizeBytes < segment.MinBytes:
 		case !v.needed[place{kind, p}]:
 			v.garbage[o.Key] = true
 		}
 		return nil
 	})
-	if err == end {
+	if errors.Is(err, errEnd) {
 		return nil
 	}
 	return err
 }
 
-var errEnd = fault.New(fault.Internal, "the end")
+var errEnd = errors.New("the end")
 
 // remember stores how far a plan that was carried out had swept. It spares work
 // only: nothing depends on it.
@@ -183,57 +177,4 @@ func (c *Collector) remember(ctx context.Context, p Plan) error {
 		p.forgotten = p.forgotten[n:]
 	}
 	return nil
-}
-
-// planEnded is the plan of a log that was let go: only snapshots need anything.
-func (v *view) planEnded(ctx context.Context) (Plan, error) {
-	var p Plan
-	var newest vlog.Position
-	if n := len(v.at); n > 0 {
-		newest = v.at[n-1]
-		read, err := v.read(ctx, newest)
-		if err != nil {
-			return Plan{}, err
-		}
-		if err := v.pin(ctx, read); err != nil {
-			return Plan{}, err
-		}
-		if len(v.kept) > 0 {
-			v.keepBase(newest, read.Base) // it tells the snapshots
-		}
-	}
-	for i := len(v.at) - 1; i >= 0; i-- {
-		at := v.at[i]
-		s, err := v.summary(ctx, at)
-		switch {
-		case v.kept[at]:
-		case baseIsMissing(err):
-			p.Adding = append(p.Adding, v.keys().Checkpoint(at))
-		case err != nil && !fault.Is(err, fault.NotFound):
-			return Plan{}, err
-		case at == newest || newest.Epoch > 0 && v.known[newest].base != nil && v.known[newest].base.Position == at:
-			p.newest = append(p.newest, v.keys().Checkpoint(at))
-		case s.base != nil:
-			p.Adding = append(p.Adding, v.keys().Checkpoint(at))
-		default:
-			p.Checkpoints = append(p.Checkpoints, v.keys().Checkpoint(at))
-		}
-	}
-	for e := vlog.Epoch(1); e <= v.in.newest.Epoch; e++ {
-		if err := v.scanAll(ctx, e); err != nil {
-			return Plan{}, err
-		}
-	}
-	_, err := v.forget(ctx, &p)
-	return v.collected(p), err
-}
-
-// forget has an ended log's records of sweeping go with it.
-func (v *view) forget(ctx context.Context, p *Plan) (swept, error) {
-	s, others, err := v.newestSwept(ctx)
-	if s.Epoch > 0 {
-		others = append(others, v.keys().Object(vlog.SweptKind, s.Position))
-	}
-	p.forgotten = others
-	return s, err
 }
