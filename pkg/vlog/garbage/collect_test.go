@@ -40,7 +40,7 @@ func setUp(t *testing.T) *bench {
 
 func (b *bench) open() {
 	b.Helper()
-	w, err := open(b.Context(), b.m, b.codec, "node", b.of)
+	w, err := open(b.Context(), b.m, b.codec, "node", b.of, func() {})
 	must(b, err)
 	b.w = w
 }

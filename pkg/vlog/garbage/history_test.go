@@ -184,8 +184,13 @@ func (h *history) write(name string) {
 	for range 1 + h.random(3) {
 		h.stall()
 		var w *writer
+		pause := func() {
+			if h.random(4) == 0 {
+				time.Sleep(time.Duration(1+h.random(6)) * grace)
+			}
+		}
 		err := h.try(func(ctx context.Context) (err error) {
-			w, err = open(ctx, h.s, h.codec, name, h.of)
+			w, err = open(ctx, h.s, h.codec, name, h.of, pause)
 			return err
 		}, fault.Fenced, fault.Busy)
 		if err != nil {
@@ -431,7 +436,7 @@ func (h *history) end(ctx context.Context) {
 	for _, id := range h.sealed {
 		h.condemn(h.m, claim.Subject(id))
 	}
-	w, err := open(ctx, h.m, h.codec, "last", h.of)
+	w, err := open(ctx, h.m, h.codec, "last", h.of, func() {})
 	if err != nil {
 		h.t.Errorf("%s: %v", h.name, err)
 		return

@@ -83,10 +83,15 @@ type writer struct {
 }
 
 // open opens the log for writing, on what its newest checkpoint and the segments
-// behind it say.
-func open(ctx context.Context, store objstore.Store, codec *frame.Codec, owner string, of *contents) (*writer, error) {
+// behind it say. It pauses once it has read which that is.
+func open(ctx context.Context, store objstore.Store, codec *frame.Codec, owner string, of *contents, pause func()) (*writer, error) {
 	c := newCollector(store)
-	o := epoch.OpenOptions{Owner: owner, Purpose: epoch.Writing, Promise: epoch.ObjectPromise, Start: c.start, Now: time.Now,
+	start := func(ctx context.Context) (epoch.Start, error) {
+		s, err := c.start(ctx)
+		pause()
+		return s, err
+	}
+	o := epoch.OpenOptions{Owner: owner, Purpose: epoch.Writing, Promise: epoch.ObjectPromise, Start: start, Now: time.Now,
 		Decide: func(context.Context, epoch.Survey) error { return nil }}
 	r, opening, err := c.Log.Open(ctx, o)
 	if err != nil {
