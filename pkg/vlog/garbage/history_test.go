@@ -38,7 +38,7 @@ import (
 func TestHistories(t *testing.T) {
 	histories := 100
 	if os.Getenv("HOLKAS_SOAK") != "" {
-		histories = 10000
+		histories = 4000
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
