@@ -190,7 +190,7 @@ func TestGeometry(t *testing.T) {
 		if got := linesIn(size - 1); got >= lines {
 			t.Errorf("%d bytes: got %d lines, want fewer than %d", size-1, got, lines)
 		}
-		taken := map[int64]bool{0: true}
+		taken, pages := map[int64]bool{0: true}, map[int64]bool{}
 		for slot := range lines {
 			at := lineAt(uint32(slot))
 			if at%unit != 0 || at+unit > size || taken[at] {
@@ -200,9 +200,10 @@ func TestGeometry(t *testing.T) {
 		}
 		for page := range pagesOf(lines) {
 			at := pageAt(page)
-			if at+block > size || taken[at/unit*unit] || at%block != 0 {
+			if at+block > size || taken[at/unit*unit] || at%block != 0 || pages[at] {
 				t.Fatalf("%d lines: page %d at %d of %d", lines, page, at, size)
 			}
+			pages[at] = true
 		}
 	}
 }

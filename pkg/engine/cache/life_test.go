@@ -172,6 +172,36 @@ func TestReopen(t *testing.T) {
 	}
 }
 
+// TestSaved: what could not be stored is stored later, and so is what was dropped.
+func TestSaved(t *testing.T) {
+	d := &simdisk.Disk{}
+	f := &flaky{Storage: d}
+	now := &clock{now: time.Unix(1e9, 0)}
+	o := testOptions(f)
+	o.Now = now.read
+	c := open(t, o)
+	a, b := object(1, 0, LineBytes), object(1, 1, LineBytes)
+	c.Put(a, 0, content(a))
+	c.Put(b, 0, content(b))
+	f.set(false, true)
+	if err := c.save(ctx); err == nil {
+		t.Error("stored by a disk that fails")
+	}
+	f.set(false, false)
+	now.add(longRest)
+	must(t, c.save(ctx))
+	if decodePage(d.Bytes(testPath)[unit:unit+block], c.life, 0) == nil {
+		t.Error("not stored again")
+	}
+	c.Drop(b, Range{0, 1})
+	must(t, c.Close(ctx))
+	c = open(t, o)
+	defer c.Abandon()
+	if s := c.Stats(); s.Lines != 1 || !read(t, c, a, 0, LineBytes) {
+		t.Errorf("%+v, want the one that was not dropped", s)
+	}
+}
+
 // TestWrongIndex: an index that is whole and wrong costs misses, once.
 func TestWrongIndex(t *testing.T) {
 	d := &simdisk.Disk{}

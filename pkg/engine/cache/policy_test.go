@@ -82,6 +82,25 @@ func TestShifts(t *testing.T) {
 	}
 }
 
+// TestProven: a line that was used while it was old stays.
+func TestProven(t *testing.T) {
+	x := newPolicy(100)
+	o, scan := object(1, 0, MaxObject).printer(), object(2, 0, MaxObject).printer()
+	x.read(o.of(0), 1)
+	for i := range int64(60) {
+		x.read(scan.of(i), 1)
+	}
+	if !x.read(o.of(0), 1) {
+		t.Fatal("not there")
+	}
+	for i := range int64(1000) {
+		x.read(scan.of(100+i), 1)
+	}
+	if !x.read(o.of(0), 1) {
+		t.Error("thrown out")
+	}
+}
+
 // TestComesBack: a line that was thrown out of probation is proven if it is wanted
 // again soon.
 func TestComesBack(t *testing.T) {

@@ -153,46 +153,46 @@ func TestFailedFetch(t *testing.T) {
 	c := open(t, testOptions(&simdisk.Disk{}))
 	defer c.Abandon()
 	o := object(1, 0, LineBytes)
-	for name, canceled := range map[string]bool{"failed": false, "gave up": true} {
-		leading, cancel := context.WithCancel(ctx)
-		inFetch, release := make(chan struct{}), make(chan struct{})
-		boom := fault.New(fault.Transient, "down")
-		var running sync.WaitGroup
-		running.Go(func() {
-			_, err := c.Read(leading, o, 0, make([]byte, 1), func(ctx context.Context, _ Range) (int64, []byte, error) {
-				close(inFetch)
-				<-release
-				if canceled {
-					cancel()
-					return 0, nil, ctx.Err()
-				}
-				return 0, nil, boom
-			})
-			if err == nil {
-				t.Errorf("%s: no error", name)
-			}
-		})
-		<-inFetch
-		calls := 0
-		done := make(chan struct{})
-		f, mine := c.flights.join(o, blocks{0, 1})
-		if mine {
-			t.Fatal("nobody fetches")
-		}
-		running.Go(func() {
-			defer close(done)
-			source, err := c.Read(ctx, o, 0, make([]byte, 1), fetcher(t, o, &calls))
-			if canceled && (err != nil || source != Miss || calls != 1) || !canceled && calls == 0 && !errors.Is(err, boom) {
-				t.Errorf("%s: other reader: %v, %v, %d fetches", name, source, err, calls)
-			}
-		})
-		close(release)
-		running.Wait()
-		<-f.gone
-		cancel()
-		c.Drop(o, Range{0, o.SizeBytes})
-		quiet(c)
+	boom := fault.New(fault.Transient, "down")
+	var f *flight
+	failed := func(context.Context, Range) (int64, []byte, error) {
+		f, _ = c.flights.join(o, blocks{0, 1})
+		return 0, nil, boom
 	}
+	if _, err := c.Read(ctx, o, 0, make([]byte, 1), failed); !errors.Is(err, boom) || !errors.Is(f.err, boom) {
+		t.Errorf("failed: got %v, others get %v", err, f.err)
+	}
+	canceled, cancel := context.WithCancel(ctx)
+	gaveUp := func(ctx context.Context, r Range) (int64, []byte, error) {
+		cancel()
+		_, _, _ = failed(ctx, r)
+		return 0, nil, ctx.Err()
+	}
+	if _, err := c.Read(canceled, o, 0, make([]byte, 1), gaveUp); !errors.Is(err, context.Canceled) || f.err != nil {
+		t.Errorf("gave up: got %v, others get %v", err, f.err)
+	}
+
+	f, _ = c.flights.join(o, blocks{0, 1})
+	f.err = boom
+	close(f.done)
+	if source, err := c.Read(ctx, o, 0, make([]byte, 1), neverFetch); source != Shared || !errors.Is(err, boom) {
+		t.Errorf("waited for what failed: %v, %v", source, err)
+	}
+	c.flights.leave(f)
+
+	f, _ = c.flights.join(o, blocks{0, 1})
+	close(f.done)
+	var other sync.WaitGroup
+	other.Go(func() {
+		calls := 0
+		source, err := c.Read(ctx, o, 0, make([]byte, 1), fetcher(t, o, &calls))
+		if err != nil || source != Miss || calls != 1 {
+			t.Errorf("waited for who gave up: %v, %v, %d fetches", source, err, calls)
+		}
+	})
+	c.flights.leave(f)
+	other.Wait()
+	quiet(c)
 }
 
 // TestWrongFetch: bytes that are not what was asked for are an error, and kept by
