@@ -322,7 +322,7 @@ func baseIsMissing(err error) bool {
 		return false
 	}
 	for ; err != nil; err = errors.Unwrap(err) {
-		if f, ok := err.(*fault.Error); ok && f.Kind == fault.NotFound {
+		if f, ok := err.(*fault.Error); ok && f.Kind == fault.NotFound { //nolint:errorlint // each link of the chain is looked at
 			return true
 		}
 	}
