@@ -12,7 +12,8 @@ import (
 // whose content cannot be used is emptied; one that is no cache is left alone:
 // Precondition. Invalid; InUse if another process has it open; Unsupported if the
 // filesystem cannot allocate space ahead. A disk that fails or is full is no
-// error: the cache is then bypassed for good and Health says why.
+// error: the cache is then bypassed for good and Health says why. A full cache of
+// 1 TiB takes a few seconds: 200 MiB of index are read.
 func Open(ctx context.Context, o Options) (*Cache, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err

@@ -4,8 +4,8 @@ import "github.com/holkas-io/holkas/pkg/fault"
 
 // Resize changes the length of the file, online. Lines that are in what is cut off
 // are dropped. Exhausted if there is no room to grow: the cache goes on as it was.
-// Everybody waits while the index is copied, about a second for 1 TiB, and for that
-// long there are two.
+// Everybody waits while the index is copied, about two seconds for 1 TiB, and for
+// that long there are two.
 func (c *Cache) Resize(sizeBytes int64) error {
 	if err := checkSize(sizeBytes); err != nil {
 		return err
