@@ -47,8 +47,10 @@ test: deps root ## run every test: units, csi-sanity, end to end, deaths at ever
 	cd tests && go test -timeout 30m -p 1 ./...
 
 .PHONY: race
-race: deps root ## run the unit tests under the race detector
-	go test -race ./...
+race: deps root ## run what is concurrent under the race detector
+	go test -race -timeout 20m -skip 'Conformance|Histories' ./pkg/agent/... ./pkg/controller ./pkg/csi/... ./pkg/node \
+		./pkg/objstore/memory ./pkg/objstore/retry ./pkg/objstore/faults ./pkg/repository ./pkg/blockdev/... ./pkg/vlog/table ./pkg/vlog/frame
+	go test -race -timeout 10m -run 'AtOnce|Race|Pause|Guard|Duplicates' ./pkg/backend/local
 
 .PHONY: sanity
 sanity: deps root ## run csi-sanity against real processes on real loop devices

@@ -222,7 +222,7 @@ func TestPauseEndsByItself(t *testing.T) {
 		r := cutOf(id, volume.FilesystemConsistent)
 		r.Pause = "p"
 		_, err := h.CreateSnapshot(h.Context(), r)
-		h.want(err, fault.Precondition, "has ended")
+		h.want(err, fault.Precondition, "ended")
 		h.want(h.Resume(h.Context(), "p"), fault.Precondition, "ended by itself", "void")
 		h.want(h.Resume(h.Context(), "p"), fault.Precondition, "ended by itself") // and stays so
 		h.nothingLeft("frozen", "snapshots")
