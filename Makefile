@@ -48,7 +48,7 @@ test: deps root ## run every test: units, csi-sanity, end to end, deaths at ever
 
 .PHONY: race
 race: deps root ## run what is concurrent under the race detector
-	go test -race -timeout 20m -skip 'Conformance|Histories' ./pkg/agent/... ./pkg/controller ./pkg/csi/... ./pkg/node \
+	go test -race -timeout 20m -skip 'Conformance|Histories|Model' ./pkg/agent/... ./pkg/controller ./pkg/csi/... ./pkg/node \
 		./pkg/objstore/memory ./pkg/objstore/retry ./pkg/objstore/faults ./pkg/repository ./pkg/blockdev/... ./pkg/vlog/table ./pkg/vlog/frame
 	go test -race -timeout 10m -run 'AtOnce|Race|Pause|Guard|Duplicates' ./pkg/backend/local
 

@@ -232,6 +232,7 @@ func TestContextsEnd(t *testing.T) {
 		}
 		<-entered
 		<-ended
+		<-ctx.Done() // the server's end of it may have been first
 		cancel()
 		if err := call(ctx); !fault.Is(err, fault.Deadline) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s, over before: got %s, %v", name, fault.KindOf(err), err)

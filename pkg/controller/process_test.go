@@ -95,14 +95,22 @@ func (p *process) look(do func() error) error {
 	return do()
 }
 
-func got[T any](via func(func() error) error, do func() (T, error)) (value T, err error) {
-	err = via(func() error {
+// got returns what a call answered. What a message that arrives again answers
+// later is heard by nobody.
+func got[T any](via func(func() error) error, do func() (T, error)) (T, error) {
+	var mu sync.Mutex
+	var value T
+	err := via(func() error {
 		v, err := do()
+		mu.Lock()
+		defer mu.Unlock()
 		if err == nil {
 			value = v
 		}
 		return err
 	})
+	mu.Lock()
+	defer mu.Unlock()
 	return value, err
 }
 

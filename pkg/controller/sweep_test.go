@@ -63,10 +63,10 @@ func TestLeftWork(t *testing.T) {
 		sweeping(t, w, func() {
 			time.Sleep(time.Hour)
 			v := w.volume(thick("v", mib))
-			w.engines["n1"].down = true
+			w.engines["n1"].set(func() { w.engines["n1"].down = true })
 			wantKind(t, w.c.DeleteVolume(t.Context(), v.ID), fault.Transient)
 			time.Sleep(5 * time.Minute)
-			w.engines["n1"].down = false
+			w.engines["n1"].set(func() { w.engines["n1"].down = false })
 			time.Sleep(10 * time.Minute)
 			r, err := w.repo.Volumes.Latest(t.Context(), string(v.ID))
 			if err != nil || r.Value.State != repository.Ended || len(w.engines["n1"].volumeIDs()) > 0 {

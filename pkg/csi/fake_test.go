@@ -5,6 +5,7 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/holkas-io/holkas/pkg/backend"
@@ -29,6 +30,7 @@ type fakeService struct {
 	capacity  backend.Capacity
 	sizeBytes int64
 	extents   iter.Seq2[backend.Extent, error]
+	mu        sync.Mutex // of asked, where calls come at once
 }
 
 var _ controller.Service = (*fakeService)(nil)
@@ -39,7 +41,9 @@ var (
 )
 
 func (f *fakeService) ask(ctx context.Context, what any) error {
+	f.mu.Lock()
 	f.asked = what
+	f.mu.Unlock()
 	if f.wait != nil {
 		f.wait(ctx)
 	}
