@@ -12,7 +12,7 @@ LINT     = go tool -modfile=$(CURDIR)/tests/lint/go.mod golangci-lint
 PROGRAMS := mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs mkfs.btrfs:btrfs-progs fusermount3:fuse3 fio:fio \
 	losetup:util-linux mount:mount /usr/lib/postgresql/*/bin/initdb:postgresql
 
-# Each fuzz target runs for so long.
+# Each fuzz target runs for so long, or so often (1000x).
 FUZZTIME ?= 5s
 
 .PHONY: help
