@@ -1,15 +1,22 @@
 package volume
 
 import (
-	"errors"
-	"maps"
 	"regexp"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/holkas-io/holkas/pkg/fault"
 )
+
+// The backends, as a class names them.
+const (
+	BackendLocal  = "local"  // volumes live on one node's NVMe
+	BackendObject = "object" // volumes live in the repository
+)
+
+// Shared reports whether a backend keeps its volumes and snapshots in the
+// repository, where the engine of every node that has the backend reaches them. A
+// volume of any other backend is pinned to its node.
+func Shared(backend string) bool { return backend == BackendObject }
 
 // Provisioning says when a volume's space is taken from its pool.
 type Provisioning string
@@ -36,62 +43,144 @@ const (
 // writers unless its class says otherwise.
 const DefaultMaxSnapshotPause = time.Second
 
-// The parameters of a StorageClass. These spellings are an interface: never
-// change one.
-const (
-	ParamBackend          = "backend"          // "local"
-	ParamProvisioning     = "provisioning"     // "thick" (default) or "thin"; mutable from thin to thick
-	ParamPool             = "pool"             // name of a pool; any when absent
-	ParamPoolType         = "poolType"         // "xfs" or "btrfs"; any when absent
-	ParamMaxSnapshotPause = "maxSnapshotPause" // a Go duration; mutable
-	ParamConsistency      = "consistency"      // of a VolumeSnapshotClass: "filesystem" (default) or "crash"
-)
-
-// BackendLocal is the backend whose volumes live on one node's NVMe.
-const BackendLocal = "local"
-
 // Class is what a StorageClass's parameters say. The zero value of each field
-// but Backend means its default.
+// but Backend means its default; the fields of other backends are zero.
 type Class struct {
-	Backend          string        `json:"backend"`
-	Provisioning     Provisioning  `json:"provisioning"`
+	Backend string `json:"backend"`
+
+	// Of BackendLocal.
+	Provisioning     Provisioning  `json:"provisioning,omitempty"`
 	Pool             string        `json:"pool,omitempty"`
 	PoolType         PoolType      `json:"poolType,omitempty"`
-	MaxSnapshotPause time.Duration `json:"maxSnapshotPauseNanoseconds"`
+	MaxSnapshotPause time.Duration `json:"maxSnapshotPauseNanoseconds,omitempty"`
+
+	// Of BackendObject.
+	Repository  RepositoryID  `json:"repository,omitempty"`
+	CacheBytes  int64         `json:"cacheBytes,omitempty"` // 0: the node's shared cache; or CacheFull
+	Durability  Durability    `json:"durability,omitempty"`
+	OnNodeLoss  OnNodeLoss    `json:"onNodeLoss,omitempty"`
+	UploadDelay time.Duration `json:"uploadDelayNanoseconds,omitempty"`
+	Compression Compression   `json:"compression,omitempty"`
+	Encryption  Encryption    `json:"encryption,omitempty"`
+}
+
+// Shared reports whether volumes of the class are, see the function Shared.
+func (c Class) Shared() bool { return Shared(c.Backend) }
+
+// WithDefaults returns the class with the defaults of its backend where it says
+// nothing.
+func (c Class) WithDefaults() Class {
+	switch c.Backend {
+	case BackendLocal:
+		c.Provisioning = or(c.Provisioning, Thick)
+		c.MaxSnapshotPause = or(c.MaxSnapshotPause, DefaultMaxSnapshotPause)
+	case BackendObject:
+		c.Durability = or(c.Durability, JournalDurability)
+		c.OnNodeLoss = or(c.OnNodeLoss, Wait)
+		c.UploadDelay = or(c.UploadDelay, DefaultUploadDelay)
+		c.Compression = or(c.Compression, Zstd)
+		c.Encryption = or(c.Encryption, NoEncryption)
+	}
+	return c
+}
+
+func or[T comparable](value, instead T) T {
+	var zero T
+	if value == zero {
+		return instead
+	}
+	return value
+}
+
+// consistent reports, as Invalid, what contradicts itself in a class.
+func (c Class) consistent() error {
+	if c.OnNodeLoss == Rollback && c.Durability == ObjectDurability {
+		return fault.New(fault.Invalid, "parameter %s: %q with %s %q, which leaves nothing to roll back: want %q", ParamOnNodeLoss, Rollback, ParamDurability, ObjectDurability, Wait)
+	}
+	return nil
+}
+
+// MaximumBytes is the largest size of a volume of the class.
+func (c Class) MaximumBytes() int64 {
+	if c.Shared() {
+		return MaximumObjectBytes
+	}
+	return MaximumBytes
+}
+
+// CheckSize reports, as OutOfRange, a size that no volume of the class can have.
+func (c Class) CheckSize(sizeBytes int64) error {
+	if sizeBytes > c.MaximumBytes() {
+		return fault.New(fault.OutOfRange, "capacity_range.required_bytes: %d bytes: want at most %d with %s %q", sizeBytes, c.MaximumBytes(), ParamBackend, c.Backend)
+	}
+	return nil
 }
 
 // Mutable is what of a class may change during a volume's life. A nil field
 // stays as it is.
 type Mutable struct {
+	// Of BackendLocal.
 	Provisioning     *Provisioning
 	MaxSnapshotPause *time.Duration
+
+	// Of BackendObject. They count from the next attachment of the volume, or
+	// before.
+	CacheBytes  *int64
+	Durability  *Durability
+	OnNodeLoss  *OnNodeLoss
+	UploadDelay *time.Duration
+	Compression *Compression
 }
 
-// Apply returns the class with the changes made. Going from thick to thin is
-// Invalid: a promise once given is kept.
+// Apply returns the class with the changes made. Invalid for a parameter that is
+// not of its backend; for one from thick to thin, since a promise once given is
+// kept; and for what contradicts itself then.
 func (c Class) Apply(m Mutable) (Class, error) {
-	if m.Provisioning != nil {
-		if c.Provisioning == Thick && *m.Provisioning == Thin {
-			return c, fault.New(fault.Invalid, "parameter %s: a thick volume stays thick: want %q", ParamProvisioning, Thick)
-		}
-		c.Provisioning = *m.Provisioning
+	if err := m.of(or(c.Backend, BackendLocal)); err != nil {
+		return c, err
 	}
-	if m.MaxSnapshotPause != nil {
-		c.MaxSnapshotPause = *m.MaxSnapshotPause
+	if m.Provisioning != nil && c.Provisioning == Thick && *m.Provisioning == Thin {
+		return c, fault.New(fault.Invalid, "parameter %s: a thick volume stays thick: want %q", ParamProvisioning, Thick)
 	}
-	return c, nil
+	changed := m.onto(c)
+	if err := changed.consistent(); err != nil {
+		return c, err
+	}
+	return changed, nil
 }
 
-// Consistency says what a snapshot of a mounted volume holds.
-type Consistency string
+// onto lays the changes over a class.
+func (m Mutable) onto(c Class) Class {
+	set(&c.Provisioning, m.Provisioning)
+	set(&c.MaxSnapshotPause, m.MaxSnapshotPause)
+	set(&c.CacheBytes, m.CacheBytes)
+	set(&c.Durability, m.Durability)
+	set(&c.OnNodeLoss, m.OnNodeLoss)
+	set(&c.UploadDelay, m.UploadDelay)
+	set(&c.Compression, m.Compression)
+	return c
+}
 
-// The consistencies.
-const (
-	// FilesystemConsistent: the filesystem is frozen for the cut, and clean.
-	FilesystemConsistent Consistency = "filesystem"
-	// CrashConsistent: what a power loss at that moment would have left.
-	CrashConsistent Consistency = "crash"
-)
+func set[T any](at, to *T) {
+	if to != nil {
+		*at = *to
+	}
+}
+
+// Mutable returns what may change of the class, as it is.
+func (c Class) Mutable() Mutable {
+	if c.Shared() {
+		return Mutable{
+			CacheBytes: &c.CacheBytes, Durability: &c.Durability, OnNodeLoss: &c.OnNodeLoss,
+			UploadDelay: &c.UploadDelay, Compression: &c.Compression,
+		}
+	}
+	return Mutable{Provisioning: &c.Provisioning, MaxSnapshotPause: &c.MaxSnapshotPause}
+}
+
+// Renewed returns the class with what may change of it as now, a class of the
+// same backend, has it.
+func (c Class) Renewed(now Class) Class { return now.Mutable().onto(c) }
 
 var poolName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
@@ -101,123 +190,4 @@ func ParsePoolName(s string) (string, error) {
 		return "", fault.New(fault.Invalid, "pool name %q: want 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends", clip(s))
 	}
 	return s, nil
-}
-
-// ParseClass reads the parameters of a StorageClass, with the mutable ones laid
-// over them. Every fault in them is reported at once, as Invalid. The sidecars'
-// own keys are passed over.
-func ParseClass(parameters, mutable map[string]string) (Class, error) {
-	class := Class{Backend: BackendLocal, Provisioning: Thick, MaxSnapshotPause: DefaultMaxSnapshotPause}
-	merged := maps.Clone(OwnParameters(parameters))
-	maps.Copy(merged, mutable)
-	m, faults := parseMutable(merged)
-	if m.Provisioning != nil {
-		class.Provisioning = *m.Provisioning
-	}
-	if m.MaxSnapshotPause != nil {
-		class.MaxSnapshotPause = *m.MaxSnapshotPause
-	}
-	for _, key := range slices.Sorted(maps.Keys(merged)) {
-		value := merged[key]
-		switch key {
-		case ParamProvisioning, ParamMaxSnapshotPause:
-		case ParamBackend:
-			if value != BackendLocal {
-				faults = append(faults, invalid(key, value, `"local"`))
-			}
-		case ParamPool:
-			if _, err := ParsePoolName(value); err != nil {
-				faults = append(faults, fault.Wrap(err, "parameter", key))
-			}
-			class.Pool = value
-		case ParamPoolType:
-			class.PoolType = PoolType(value)
-			if class.PoolType != XFSPool && class.PoolType != BtrfsPool {
-				faults = append(faults, invalid(key, value, `"xfs" or "btrfs"`))
-			}
-		case "encryption":
-			faults = append(faults, fault.New(fault.Invalid, "parameter %s: a local volume cannot be encrypted by Holkas: leave it out, and encrypt the pool's disk instead", key))
-		default:
-			faults = append(faults, fault.New(fault.Invalid, "parameter %s: unknown: want one of backend, maxSnapshotPause, pool, poolType, provisioning", clip(key)))
-		}
-	}
-	_, mutableFaults := ParseMutable(mutable)
-	if len(faults) == 0 && mutableFaults != nil {
-		faults = append(faults, mutableFaults)
-	}
-	if err := errors.Join(faults...); err != nil {
-		return Class{}, fault.As(fault.Invalid, err)
-	}
-	return class, nil
-}
-
-// ParseMutable reads mutable parameters, as a VolumeAttributesClass has them.
-// Every fault in them is reported at once, as Invalid.
-func ParseMutable(parameters map[string]string) (Mutable, error) {
-	m, faults := parseMutable(parameters)
-	for _, key := range slices.Sorted(maps.Keys(parameters)) {
-		if key != ParamProvisioning && key != ParamMaxSnapshotPause {
-			faults = append(faults, fault.New(fault.Invalid, "mutable parameter %s: unknown: want one of maxSnapshotPause, provisioning", clip(key)))
-		}
-	}
-	if err := errors.Join(faults...); err != nil {
-		return Mutable{}, fault.As(fault.Invalid, err)
-	}
-	return m, nil
-}
-
-func parseMutable(parameters map[string]string) (m Mutable, faults []error) {
-	if value, ok := parameters[ParamProvisioning]; ok {
-		p := Provisioning(value)
-		if p != Thick && p != Thin {
-			faults = append(faults, invalid(ParamProvisioning, value, `"thick" or "thin"`))
-		}
-		m.Provisioning = &p
-	}
-	if value, ok := parameters[ParamMaxSnapshotPause]; ok {
-		d, err := time.ParseDuration(value)
-		if err != nil || d <= 0 || d > time.Hour {
-			faults = append(faults, invalid(ParamMaxSnapshotPause, value, `a duration above 0 and up to 1h, such as "500ms"`))
-		}
-		m.MaxSnapshotPause = &d
-	}
-	return m, faults
-}
-
-// ParseConsistency reads the parameters of a VolumeSnapshotClass or
-// VolumeGroupSnapshotClass.
-func ParseConsistency(parameters map[string]string) (Consistency, error) {
-	consistency := FilesystemConsistent
-	var faults []error
-	own := OwnParameters(parameters)
-	for _, key := range slices.Sorted(maps.Keys(own)) {
-		if key != ParamConsistency {
-			faults = append(faults, fault.New(fault.Invalid, "parameter %s: unknown: want consistency", clip(key)))
-			continue
-		}
-		consistency = Consistency(own[key])
-		if consistency != FilesystemConsistent && consistency != CrashConsistent {
-			faults = append(faults, invalid(key, own[key], `"filesystem" or "crash"`))
-		}
-	}
-	if err := errors.Join(faults...); err != nil {
-		return "", fault.As(fault.Invalid, err)
-	}
-	return consistency, nil
-}
-
-// OwnParameters returns the parameters that are Holkas' own: not those under
-// csi.storage.k8s.io/ and storage.kubernetes.io/, which are the sidecars'.
-func OwnParameters(parameters map[string]string) map[string]string {
-	own := make(map[string]string, len(parameters))
-	for key, value := range parameters {
-		if !strings.HasPrefix(key, "csi.storage.k8s.io/") && !strings.HasPrefix(key, "storage.kubernetes.io/") {
-			own[key] = value
-		}
-	}
-	return own
-}
-
-func invalid(key, value, want string) error {
-	return fault.New(fault.Invalid, "parameter %s: %q: want %s", key, clip(value), want)
 }

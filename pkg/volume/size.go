@@ -11,11 +11,14 @@ const SizeUnit = 4096
 
 // MinimumBytes and DefaultBytes are the least size of a volume and the size of
 // one that is asked for without any. MaximumBytes, 1 EiB, keeps every sum of a few
-// sizes within 63 bits.
+// sizes within 63 bits. A volume of the object backend has MaximumObjectBytes at
+// most, 64 TiB: the blocks that its log can number.
 const (
 	MinimumBytes int64 = 1 << 20
 	DefaultBytes int64 = 1 << 30
 	MaximumBytes int64 = 1 << 60
+
+	MaximumObjectBytes int64 = 64 << 40
 )
 
 // Range is a requested size in bytes: CSI's CapacityRange. Zero means that a
