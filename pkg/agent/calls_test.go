@@ -16,8 +16,14 @@ import (
 
 var (
 	cutAt    = time.Date(2026, 2, 3, 4, 5, 6, 789, time.UTC)
-	anyClass = volume.Class{
+	anyClass = volume.Class{ // every field set, whosever it is
 		Backend: "local", Provisioning: volume.Thin, Pool: "fast", PoolType: volume.BtrfsPool, MaxSnapshotPause: 1500 * time.Millisecond,
+		Repository: volume.NewRepositoryID(), CacheBytes: volume.CacheFull, Durability: volume.ObjectDurability, OnNodeLoss: volume.Wait,
+		UploadDelay: 250 * time.Millisecond, Compression: volume.NoCompression, Encryption: volume.AES256GCM,
+	}
+	anyMutable = volume.Mutable{
+		Provisioning: pointer(volume.Thick), MaxSnapshotPause: pointer(time.Second), CacheBytes: pointer(int64(10 << 30)),
+		Durability: pointer(volume.JournalDurability), OnNodeLoss: pointer(volume.Rollback), UploadDelay: pointer(time.Minute), Compression: pointer(volume.Zstd),
 	}
 	anyVolume = backend.Volume{
 		ID: volume.NewID(), SizeBytes: 1 << 40, Class: anyClass, Source: backend.Source{Snapshot: volume.NewSnapshotID()}, Pool: "fast",
@@ -125,11 +131,11 @@ func exchanges() []exchange {
 	args := func(a ...any) []any { return a }
 	extents := []backend.Extent{{Offset: 4096, Length: 1}, {Offset: 4097, Length: 1 << 40}}
 	none := func(err error) (any, error) { return nil, err }
-	create := backend.CreateVolumeRequest{ID: id, SizeBytes: 1 << 40, Class: anyClass, Source: backend.Source{Volume: bareVolume.ID}, Secrets: anySecrets}
+	create := backend.CreateVolumeRequest{ID: id, SizeBytes: 1 << 40, Class: anyClass, Source: backend.Source{Volume: bareVolume.ID}, ReadOnly: true, Secrets: anySecrets}
 	bare := backend.CreateVolumeRequest{ID: bareVolume.ID, SizeBytes: 1 << 20}
 	cut := backend.CreateSnapshotRequest{ID: sid, Volume: id, Consistency: volume.CrashConsistent, Pause: "g-1", Secrets: anySecrets}
-	attach := backend.AttachRequest{ID: id, ReadOnly: true, Secrets: anySecrets}
-	all := volume.Mutable{Provisioning: pointer(volume.Thick), MaxSnapshotPause: pointer(time.Second)}
+	attach := backend.AttachRequest{ID: id, ReadOnly: true, Shared: true, Secrets: anySecrets}
+	all := anyMutable
 	type (
 		ctx = context.Context
 		be  = backend.Backend

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"time"
 
@@ -97,16 +98,36 @@ func (c *check) size(n, least int64) int64 {
 	return n
 }
 
-func (c *check) provisioning(field, s string) volume.Provisioning {
-	p := volume.Provisioning(s)
-	c.that(p == volume.Thick || p == volume.Thin, field, s, `"thick" or "thin"`)
-	return p
+// oneOf reads a word that is one of two.
+func oneOf[T ~string](c *check, field, s string, a, b T) T {
+	c.that(T(s) == a || T(s) == b, field, s, fmt.Sprintf("%q or %q", a, b))
+	return T(s)
+}
+
+// maybe is oneOf for a word that may be absent, which is empty.
+func maybe[T ~string](c *check, field, s string, a, b T) T {
+	if s == "" {
+		return ""
+	}
+	return oneOf(c, field, s, a, b)
+}
+
+// asGiven is oneOf for a word that stays as it is when absent.
+func asGiven[T ~string](c *check, field string, s *string, a, b T) *T {
+	if s == nil {
+		return nil
+	}
+	word := oneOf(c, field, *s, a, b)
+	return &word
+}
+
+func (c *check) cacheBytes(field string, n int64) int64 {
+	c.that(volume.ValidCacheBytes(n), field, n, "0 (the shared cache), -1 (all of the volume), or 64 MiB to 64 TiB")
+	return n
 }
 
 func (c *check) consistency(field, s string) volume.Consistency {
-	v := volume.Consistency(s)
-	c.that(v == volume.FilesystemConsistent || v == volume.CrashConsistent, field, s, `"filesystem" or "crash"`)
-	return v
+	return oneOf(c, field, s, volume.FilesystemConsistent, volume.CrashConsistent)
 }
 
 // duration reads a duration from zero to most; absent is zero.
@@ -136,14 +157,24 @@ func (c *check) time(field string, t *timestamppb.Timestamp) time.Time {
 func (c *check) class(p *agentpb.Class) volume.Class {
 	class := volume.Class{
 		Backend:          p.GetBackend(),
-		Provisioning:     volume.Provisioning(p.GetProvisioning()),
+		Provisioning:     maybe(c, "class.provisioning", p.GetProvisioning(), volume.Thick, volume.Thin),
 		Pool:             p.GetPool(),
 		PoolType:         volume.PoolType(p.GetPoolType()),
 		MaxSnapshotPause: c.duration("class.max_snapshot_pause", p.GetMaxSnapshotPause(), maxPause),
+		CacheBytes:       c.cacheBytes("class.cache_bytes", p.GetCacheBytes()),
+		Durability:       maybe(c, "class.durability", p.GetDurability(), volume.JournalDurability, volume.ObjectDurability),
+		OnNodeLoss:       maybe(c, "class.on_node_loss", p.GetOnNodeLoss(), volume.Wait, volume.Rollback),
+		UploadDelay:      c.duration("class.upload_delay", p.GetUploadDelay(), volume.MaxUploadDelay),
+		Compression:      maybe(c, "class.compression", p.GetCompression(), volume.Zstd, volume.NoCompression),
+		Encryption:       maybe(c, "class.encryption", p.GetEncryption(), volume.NoEncryption, volume.AES256GCM),
 	}
 	c.that(class.Backend == "" || word.MatchString(class.Backend), "class.backend", class.Backend, "the name of a backend")
-	if class.Provisioning != "" {
-		c.provisioning("class.provisioning", p.GetProvisioning())
+	if p.GetRepository() != "" {
+		id, err := volume.ParseRepositoryID(p.GetRepository())
+		if err != nil {
+			c.say("class.repository: %w", err)
+		}
+		class.Repository = id
 	}
 	if class.Pool != "" {
 		if _, err := volume.ParsePoolName(class.Pool); err != nil {

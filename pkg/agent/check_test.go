@@ -133,6 +133,20 @@ func TestBadRequests(t *testing.T) {
 		{"create", class(func(c *agentpb.Class) { c.MaxSnapshotPause = durationpb.New(2 * time.Hour) }), "class.max_snapshot_pause:"},
 		{"create", class(func(c *agentpb.Class) { c.MaxSnapshotPause = &durationpb.Duration{Seconds: 1, Nanos: -1} }), "class.max_snapshot_pause:"},
 		{"create", class(func(c *agentpb.Class) { c.MaxSnapshotPause = &durationpb.Duration{Seconds: math.MaxInt64} }), "class.max_snapshot_pause:"},
+		{"create", class(func(c *agentpb.Class) { c.Repository = "home" }), "class.repository:"},
+		{"create", class(func(c *agentpb.Class) { c.CacheBytes = 1 }), "class.cache_bytes:"},
+		{"create", class(func(c *agentpb.Class) { c.CacheBytes = math.MinInt64 }), "class.cache_bytes:"},
+		{"create", class(func(c *agentpb.Class) { c.Durability = "fast" }), "class.durability:"},
+		{"create", class(func(c *agentpb.Class) { c.OnNodeLoss = "hope" }), "class.on_node_loss:"},
+		{"create", class(func(c *agentpb.Class) { c.UploadDelay = durationpb.New(time.Hour) }), "class.upload_delay:"},
+		{"create", class(func(c *agentpb.Class) { c.Compression = "lz4" }), "class.compression:"},
+		{"create", class(func(c *agentpb.Class) { c.Encryption = "rot13" }), "class.encryption:"},
+		{"modify", &agentpb.ModifyVolumeRequest{Id: id, CacheBytes: pointer(int64(-2))}, "cache_bytes:"},
+		{"modify", &agentpb.ModifyVolumeRequest{Id: id, Durability: pointer("")}, "durability:"},
+		{"modify", &agentpb.ModifyVolumeRequest{Id: id, OnNodeLoss: pointer("")}, "on_node_loss:"},
+		{"modify", &agentpb.ModifyVolumeRequest{Id: id, UploadDelay: durationpb.New(0)}, "upload_delay:"},
+		{"modify", &agentpb.ModifyVolumeRequest{Id: id, Compression: pointer("")}, "compression:"},
+		{"attach", &agentpb.AttachRequest{Id: id, Shared: true}, "shared:"},
 		{"expand", &agentpb.ExpandVolumeRequest{Id: id, SizeBytes: -4096}, "size_bytes:"},
 		{"expand", &agentpb.ExpandVolumeRequest{Id: id, SizeBytes: 4097}, "size_bytes:"},
 		{"modify", &agentpb.ModifyVolumeRequest{Id: id, Provisioning: pointer("")}, "provisioning:"},
@@ -214,7 +228,7 @@ func FuzzRequests(f *testing.F) {
 	for i, m := range []proto.Message{
 		&agentpb.CreateVolumeRequest{Id: string(anyVolume.ID), SizeBytes: 1 << 20, Class: encodeClass(anyClass), Source: encodeSource(anyVolume.Source), Secrets: anySecrets},
 		&agentpb.ExpandVolumeRequest{Id: string(anyVolume.ID), SizeBytes: 1 << 20},
-		encodeMutable(anyVolume.ID, volume.Mutable{Provisioning: pointer(volume.Thick), MaxSnapshotPause: pointer(time.Second)}),
+		encodeMutable(anyVolume.ID, anyMutable),
 		&agentpb.RecordFilesystemRequest{Id: string(anyVolume.ID), Filesystem: encodeFilesystem(anyVolume.Filesystem)},
 		&agentpb.CreateSnapshotRequest{Id: string(anySnapshot.ID), Volume: string(anyVolume.ID), Consistency: "crash", Pause: "p"},
 		&agentpb.PauseRequest{Id: "p", Volumes: []string{string(anyVolume.ID)}},
@@ -291,7 +305,7 @@ func safe(t *testing.T, value any) {
 		}
 		safe(t, v.Class)
 	case volume.Class:
-		if strings.ContainsAny(v.Pool+v.Backend, "/.\x00 ") || v.MaxSnapshotPause < 0 || v.MaxSnapshotPause > time.Hour {
+		if strings.ContainsAny(v.Pool+v.Backend+string(v.Repository), "/.\x00 ") || v.MaxSnapshotPause < 0 || v.MaxSnapshotPause > time.Hour || !volume.ValidCacheBytes(v.CacheBytes) || v.UploadDelay < 0 {
 			t.Errorf("class %+v", v)
 		}
 	}

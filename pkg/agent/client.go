@@ -59,7 +59,7 @@ func fits(request any) error {
 func (c *client) CreateVolume(ctx context.Context, r backend.CreateVolumeRequest) (backend.Volume, error) {
 	p, err := invoke(ctx, c, agentpb.AgentClient.CreateVolume, &agentpb.CreateVolumeRequest{
 		Backend: c.backend, Id: string(r.ID), SizeBytes: r.SizeBytes,
-		Class: encodeClass(r.Class), Source: encodeSource(r.Source), Secrets: r.Secrets,
+		Class: encodeClass(r.Class), Source: encodeSource(r.Source), ReadOnly: r.ReadOnly, Secrets: r.Secrets,
 	})
 	return c.volume(r.ID, p, err)
 }
@@ -129,7 +129,7 @@ func (c *client) Resume(ctx context.Context, id backend.PauseID) error {
 
 func (c *client) Attach(ctx context.Context, r backend.AttachRequest) (backend.Device, error) {
 	p, err := invoke(ctx, c, agentpb.AgentClient.Attach, &agentpb.AttachRequest{
-		Backend: c.backend, Id: string(r.ID), ReadOnly: r.ReadOnly, Secrets: r.Secrets,
+		Backend: c.backend, Id: string(r.ID), ReadOnly: r.ReadOnly, Shared: r.Shared, Secrets: r.Secrets,
 	})
 	if err != nil {
 		return backend.Device{}, err

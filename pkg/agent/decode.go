@@ -21,6 +21,7 @@ func decodeCreateVolume(p *agentpb.CreateVolumeRequest) (backend.CreateVolumeReq
 		SizeBytes: c.size(p.GetSizeBytes(), volume.MinimumBytes),
 		Class:     c.class(p.GetClass()),
 		Source:    c.source(p.GetSource()),
+		ReadOnly:  p.GetReadOnly(),
 		Secrets:   p.GetSecrets(),
 	}
 	if r.Source.Volume != "" && r.Source.Volume == r.ID {
@@ -39,15 +40,24 @@ func decodeModifyVolume(p *agentpb.ModifyVolumeRequest) (volume.ID, volume.Mutab
 	var c check
 	var m volume.Mutable
 	id := c.volume("id", p.GetId())
-	if p.Provisioning != nil {
-		provisioning := c.provisioning("provisioning", p.GetProvisioning())
-		m.Provisioning = &provisioning
-	}
+	m.Provisioning = asGiven(&c, "provisioning", p.Provisioning, volume.Thick, volume.Thin)
 	if p.MaxSnapshotPause != nil {
 		pause := c.duration("max_snapshot_pause", p.GetMaxSnapshotPause(), maxPause)
 		c.that(pause > 0, "max_snapshot_pause", pause, "more than 0")
 		m.MaxSnapshotPause = &pause
 	}
+	if p.CacheBytes != nil {
+		n := c.cacheBytes("cache_bytes", p.GetCacheBytes())
+		m.CacheBytes = &n
+	}
+	m.Durability = asGiven(&c, "durability", p.Durability, volume.JournalDurability, volume.ObjectDurability)
+	m.OnNodeLoss = asGiven(&c, "on_node_loss", p.OnNodeLoss, volume.Wait, volume.Rollback)
+	if p.UploadDelay != nil {
+		delay := c.duration("upload_delay", p.GetUploadDelay(), volume.MaxUploadDelay)
+		c.that(delay > 0, "upload_delay", delay, "more than 0")
+		m.UploadDelay = &delay
+	}
+	m.Compression = asGiven(&c, "compression", p.Compression, volume.Zstd, volume.NoCompression)
 	return id, m, c.err()
 }
 
@@ -96,7 +106,8 @@ func decodeResume(p *agentpb.ResumeRequest) (backend.PauseID, error) {
 
 func decodeAttach(p *agentpb.AttachRequest) (backend.AttachRequest, error) {
 	var c check
-	r := backend.AttachRequest{ID: c.volume("id", p.GetId()), ReadOnly: p.GetReadOnly(), Secrets: p.GetSecrets()}
+	r := backend.AttachRequest{ID: c.volume("id", p.GetId()), ReadOnly: p.GetReadOnly(), Shared: p.GetShared(), Secrets: p.GetSecrets()}
+	c.that(r.ReadOnly || !r.Shared, "shared", r.Shared, "read_only with it")
 	return r, c.err()
 }
 

@@ -74,6 +74,13 @@ func encodeClass(c volume.Class) *agentpb.Class {
 		Pool:             c.Pool,
 		PoolType:         string(c.PoolType),
 		MaxSnapshotPause: durationpb.New(c.MaxSnapshotPause),
+		Repository:       string(c.Repository),
+		CacheBytes:       c.CacheBytes,
+		Durability:       string(c.Durability),
+		OnNodeLoss:       string(c.OnNodeLoss),
+		UploadDelay:      durationpb.New(c.UploadDelay),
+		Compression:      string(c.Compression),
+		Encryption:       string(c.Encryption),
 	}
 }
 
@@ -99,13 +106,29 @@ func encodeTime(t time.Time) *timestamppb.Timestamp {
 }
 
 func encodeMutable(id volume.ID, m volume.Mutable) *agentpb.ModifyVolumeRequest {
-	r := &agentpb.ModifyVolumeRequest{Id: string(id)}
-	if m.Provisioning != nil {
-		p := string(*m.Provisioning)
-		r.Provisioning = &p
+	return &agentpb.ModifyVolumeRequest{
+		Id:               string(id),
+		Provisioning:     encodeWord(m.Provisioning),
+		MaxSnapshotPause: encodeDuration(m.MaxSnapshotPause),
+		CacheBytes:       m.CacheBytes,
+		Durability:       encodeWord(m.Durability),
+		OnNodeLoss:       encodeWord(m.OnNodeLoss),
+		UploadDelay:      encodeDuration(m.UploadDelay),
+		Compression:      encodeWord(m.Compression),
 	}
-	if m.MaxSnapshotPause != nil {
-		r.MaxSnapshotPause = durationpb.New(*m.MaxSnapshotPause)
+}
+
+func encodeWord[T ~string](w *T) *string {
+	if w == nil {
+		return nil
 	}
-	return r
+	s := string(*w)
+	return &s
+}
+
+func encodeDuration(d *time.Duration) *durationpb.Duration {
+	if d == nil {
+		return nil
+	}
+	return durationpb.New(*d)
 }

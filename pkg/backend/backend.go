@@ -93,7 +93,12 @@ type CreateVolumeRequest struct {
 	SizeBytes int64 // a multiple of volume.SizeUnit
 	Class     volume.Class
 	Source    Source // zero: blank
-	Secrets   volume.Secrets
+	// ReadOnly says that nobody will write to it, and that it is attached Shared
+	// only. What the first mount of a clone would write (the filesystem's journal
+	// replayed, an identity of its own) is there when the creation returns, with its
+	// filesystem Formatted; see package node, Settling.
+	ReadOnly bool
+	Secrets  volume.Secrets
 }
 
 // Source is what a volume starts from: a snapshot, a volume, or nothing.
@@ -170,7 +175,12 @@ const PauseLimit = 10 * time.Second
 type AttachRequest struct {
 	ID       volume.ID
 	ReadOnly bool
-	Secrets  volume.Secrets
+	// Shared, with ReadOnly, says that other nodes may have it attached at the same
+	// time, read-only as here: nothing is written for it, in the repository either,
+	// and no node is kept from it. A backend whose volumes are on one node takes it
+	// for ReadOnly alone.
+	Shared  bool
+	Secrets volume.Secrets
 }
 
 // Device is a volume's block device on a node.

@@ -1,6 +1,7 @@
 // The internal API between the controller or the node plugin and a node's
 // engine. It carries the contract of package backend, whose documentation holds
-// for every call; each request names the backend ("local") that it is for.
+// for every call; each request names the backend ("local", "object") that it is
+// for.
 //
 // Sizes and offsets are in bytes. What the contract has as a named string
 // (provisioning, consistency, a format state, a severity) is that string here,
@@ -251,6 +252,13 @@ type Class struct {
 	Pool             string                 `protobuf:"bytes,3,opt,name=pool,proto3" json:"pool,omitempty"`
 	PoolType         string                 `protobuf:"bytes,4,opt,name=pool_type,json=poolType,proto3" json:"pool_type,omitempty"`
 	MaxSnapshotPause *durationpb.Duration   `protobuf:"bytes,5,opt,name=max_snapshot_pause,json=maxSnapshotPause,proto3" json:"max_snapshot_pause,omitempty"`
+	Repository       string                 `protobuf:"bytes,6,opt,name=repository,proto3" json:"repository,omitempty"`
+	CacheBytes       int64                  `protobuf:"varint,7,opt,name=cache_bytes,json=cacheBytes,proto3" json:"cache_bytes,omitempty"` // -1: the whole volume
+	Durability       string                 `protobuf:"bytes,8,opt,name=durability,proto3" json:"durability,omitempty"`
+	OnNodeLoss       string                 `protobuf:"bytes,9,opt,name=on_node_loss,json=onNodeLoss,proto3" json:"on_node_loss,omitempty"`
+	UploadDelay      *durationpb.Duration   `protobuf:"bytes,10,opt,name=upload_delay,json=uploadDelay,proto3" json:"upload_delay,omitempty"`
+	Compression      string                 `protobuf:"bytes,11,opt,name=compression,proto3" json:"compression,omitempty"`
+	Encryption       string                 `protobuf:"bytes,12,opt,name=encryption,proto3" json:"encryption,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -318,6 +326,55 @@ func (x *Class) GetMaxSnapshotPause() *durationpb.Duration {
 		return x.MaxSnapshotPause
 	}
 	return nil
+}
+
+func (x *Class) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *Class) GetCacheBytes() int64 {
+	if x != nil {
+		return x.CacheBytes
+	}
+	return 0
+}
+
+func (x *Class) GetDurability() string {
+	if x != nil {
+		return x.Durability
+	}
+	return ""
+}
+
+func (x *Class) GetOnNodeLoss() string {
+	if x != nil {
+		return x.OnNodeLoss
+	}
+	return ""
+}
+
+func (x *Class) GetUploadDelay() *durationpb.Duration {
+	if x != nil {
+		return x.UploadDelay
+	}
+	return nil
+}
+
+func (x *Class) GetCompression() string {
+	if x != nil {
+		return x.Compression
+	}
+	return ""
+}
+
+func (x *Class) GetEncryption() string {
+	if x != nil {
+		return x.Encryption
+	}
+	return ""
 }
 
 type Source struct {
@@ -1012,6 +1069,7 @@ type CreateVolumeRequest struct {
 	Class         *Class                 `protobuf:"bytes,4,opt,name=class,proto3" json:"class,omitempty"`
 	Source        *Source                `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
 	Secrets       map[string]string      `protobuf:"bytes,6,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	ReadOnly      bool                   `protobuf:"varint,7,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1088,6 +1146,13 @@ func (x *CreateVolumeRequest) GetSecrets() map[string]string {
 	return nil
 }
 
+func (x *CreateVolumeRequest) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
 type ExpandVolumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Backend       string                 `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
@@ -1155,6 +1220,11 @@ type ModifyVolumeRequest struct {
 	// Each stays as it is when absent.
 	Provisioning     *string              `protobuf:"bytes,3,opt,name=provisioning,proto3,oneof" json:"provisioning,omitempty"`
 	MaxSnapshotPause *durationpb.Duration `protobuf:"bytes,4,opt,name=max_snapshot_pause,json=maxSnapshotPause,proto3" json:"max_snapshot_pause,omitempty"`
+	CacheBytes       *int64               `protobuf:"varint,5,opt,name=cache_bytes,json=cacheBytes,proto3,oneof" json:"cache_bytes,omitempty"`
+	Durability       *string              `protobuf:"bytes,6,opt,name=durability,proto3,oneof" json:"durability,omitempty"`
+	OnNodeLoss       *string              `protobuf:"bytes,7,opt,name=on_node_loss,json=onNodeLoss,proto3,oneof" json:"on_node_loss,omitempty"`
+	UploadDelay      *durationpb.Duration `protobuf:"bytes,8,opt,name=upload_delay,json=uploadDelay,proto3" json:"upload_delay,omitempty"`
+	Compression      *string              `protobuf:"bytes,9,opt,name=compression,proto3,oneof" json:"compression,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1215,6 +1285,41 @@ func (x *ModifyVolumeRequest) GetMaxSnapshotPause() *durationpb.Duration {
 		return x.MaxSnapshotPause
 	}
 	return nil
+}
+
+func (x *ModifyVolumeRequest) GetCacheBytes() int64 {
+	if x != nil && x.CacheBytes != nil {
+		return *x.CacheBytes
+	}
+	return 0
+}
+
+func (x *ModifyVolumeRequest) GetDurability() string {
+	if x != nil && x.Durability != nil {
+		return *x.Durability
+	}
+	return ""
+}
+
+func (x *ModifyVolumeRequest) GetOnNodeLoss() string {
+	if x != nil && x.OnNodeLoss != nil {
+		return *x.OnNodeLoss
+	}
+	return ""
+}
+
+func (x *ModifyVolumeRequest) GetUploadDelay() *durationpb.Duration {
+	if x != nil {
+		return x.UploadDelay
+	}
+	return nil
+}
+
+func (x *ModifyVolumeRequest) GetCompression() string {
+	if x != nil && x.Compression != nil {
+		return *x.Compression
+	}
+	return ""
 }
 
 type RecordFilesystemRequest struct {
@@ -1523,6 +1628,7 @@ type AttachRequest struct {
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	ReadOnly      bool                   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
 	Secrets       map[string]string      `protobuf:"bytes,4,rep,name=secrets,proto3" json:"secrets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Shared        bool                   `protobuf:"varint,5,opt,name=shared,proto3" json:"shared,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1583,6 +1689,13 @@ func (x *AttachRequest) GetSecrets() map[string]string {
 		return x.Secrets
 	}
 	return nil
+}
+
+func (x *AttachRequest) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
 }
 
 type AllocatedRequest struct {
@@ -1967,13 +2080,29 @@ const file_agent_proto_rawDesc = "" +
 	"\aversion\x18\x05 \x01(\tR\aversion\".\n" +
 	"\x04Pool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04type\x18\x02 \x01(\tR\x04type\"\xbf\x01\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\"\xc2\x03\n" +
 	"\x05Class\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\"\n" +
 	"\fprovisioning\x18\x02 \x01(\tR\fprovisioning\x12\x12\n" +
 	"\x04pool\x18\x03 \x01(\tR\x04pool\x12\x1b\n" +
 	"\tpool_type\x18\x04 \x01(\tR\bpoolType\x12G\n" +
-	"\x12max_snapshot_pause\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x10maxSnapshotPause\"<\n" +
+	"\x12max_snapshot_pause\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x10maxSnapshotPause\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x06 \x01(\tR\n" +
+	"repository\x12\x1f\n" +
+	"\vcache_bytes\x18\a \x01(\x03R\n" +
+	"cacheBytes\x12\x1e\n" +
+	"\n" +
+	"durability\x18\b \x01(\tR\n" +
+	"durability\x12 \n" +
+	"\fon_node_loss\x18\t \x01(\tR\n" +
+	"onNodeLoss\x12<\n" +
+	"\fupload_delay\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\vuploadDelay\x12 \n" +
+	"\vcompression\x18\v \x01(\tR\vcompression\x12\x1e\n" +
+	"\n" +
+	"encryption\x18\f \x01(\tR\n" +
+	"encryption\"<\n" +
 	"\x06Source\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x16\n" +
 	"\x06volume\x18\x02 \x01(\tR\x06volume\"6\n" +
@@ -2033,7 +2162,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x02id\x18\x02 \x01(\tR\x02id\";\n" +
 	"\x0fSnapshotRequest\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"\xc6\x02\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\xe3\x02\n" +
 	"\x13CreateVolumeRequest\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1d\n" +
@@ -2041,7 +2170,8 @@ const file_agent_proto_rawDesc = "" +
 	"size_bytes\x18\x03 \x01(\x03R\tsizeBytes\x12,\n" +
 	"\x05class\x18\x04 \x01(\v2\x16.holkas.agent.v1.ClassR\x05class\x12/\n" +
 	"\x06source\x18\x05 \x01(\v2\x17.holkas.agent.v1.SourceR\x06source\x12K\n" +
-	"\asecrets\x18\x06 \x03(\v21.holkas.agent.v1.CreateVolumeRequest.SecretsEntryR\asecrets\x1a:\n" +
+	"\asecrets\x18\x06 \x03(\v21.holkas.agent.v1.CreateVolumeRequest.SecretsEntryR\asecrets\x12\x1b\n" +
+	"\tread_only\x18\a \x01(\bR\breadOnly\x1a:\n" +
 	"\fSecretsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"^\n" +
@@ -2049,13 +2179,26 @@ const file_agent_proto_rawDesc = "" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
-	"size_bytes\x18\x03 \x01(\x03R\tsizeBytes\"\xc2\x01\n" +
+	"size_bytes\x18\x03 \x01(\x03R\tsizeBytes\"\xd9\x03\n" +
 	"\x13ModifyVolumeRequest\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12'\n" +
 	"\fprovisioning\x18\x03 \x01(\tH\x00R\fprovisioning\x88\x01\x01\x12G\n" +
-	"\x12max_snapshot_pause\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x10maxSnapshotPauseB\x0f\n" +
-	"\r_provisioning\"\x80\x01\n" +
+	"\x12max_snapshot_pause\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x10maxSnapshotPause\x12$\n" +
+	"\vcache_bytes\x18\x05 \x01(\x03H\x01R\n" +
+	"cacheBytes\x88\x01\x01\x12#\n" +
+	"\n" +
+	"durability\x18\x06 \x01(\tH\x02R\n" +
+	"durability\x88\x01\x01\x12%\n" +
+	"\fon_node_loss\x18\a \x01(\tH\x03R\n" +
+	"onNodeLoss\x88\x01\x01\x12<\n" +
+	"\fupload_delay\x18\b \x01(\v2\x19.google.protobuf.DurationR\vuploadDelay\x12%\n" +
+	"\vcompression\x18\t \x01(\tH\x04R\vcompression\x88\x01\x01B\x0f\n" +
+	"\r_provisioningB\x0e\n" +
+	"\f_cache_bytesB\r\n" +
+	"\v_durabilityB\x0f\n" +
+	"\r_on_node_lossB\x0e\n" +
+	"\f_compression\"\x80\x01\n" +
 	"\x17RecordFilesystemRequest\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12;\n" +
@@ -2080,12 +2223,13 @@ const file_agent_proto_rawDesc = "" +
 	"\avolumes\x18\x03 \x03(\tR\avolumes\"9\n" +
 	"\rResumeRequest\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"\xd9\x01\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\xf1\x01\n" +
 	"\rAttachRequest\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1b\n" +
 	"\tread_only\x18\x03 \x01(\bR\breadOnly\x12E\n" +
-	"\asecrets\x18\x04 \x03(\v2+.holkas.agent.v1.AttachRequest.SecretsEntryR\asecrets\x1a:\n" +
+	"\asecrets\x18\x04 \x03(\v2+.holkas.agent.v1.AttachRequest.SecretsEntryR\asecrets\x12\x16\n" +
+	"\x06shared\x18\x05 \x01(\bR\x06shared\x1a:\n" +
 	"\fSecretsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"`\n" +
@@ -2187,71 +2331,73 @@ var file_agent_proto_goTypes = []any{
 var file_agent_proto_depIdxs = []int32{
 	3,  // 0: holkas.agent.v1.InfoReply.pools:type_name -> holkas.agent.v1.Pool
 	35, // 1: holkas.agent.v1.Class.max_snapshot_pause:type_name -> google.protobuf.Duration
-	4,  // 2: holkas.agent.v1.Volume.class:type_name -> holkas.agent.v1.Class
-	5,  // 3: holkas.agent.v1.Volume.source:type_name -> holkas.agent.v1.Source
-	6,  // 4: holkas.agent.v1.Volume.filesystem:type_name -> holkas.agent.v1.Filesystem
-	36, // 5: holkas.agent.v1.Volume.created_at:type_name -> google.protobuf.Timestamp
-	7,  // 6: holkas.agent.v1.Volumes.volumes:type_name -> holkas.agent.v1.Volume
-	6,  // 7: holkas.agent.v1.Snapshot.filesystem:type_name -> holkas.agent.v1.Filesystem
-	36, // 8: holkas.agent.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
-	35, // 9: holkas.agent.v1.Snapshot.pause:type_name -> google.protobuf.Duration
-	35, // 10: holkas.agent.v1.Snapshot.predicted_pause:type_name -> google.protobuf.Duration
-	6,  // 11: holkas.agent.v1.Device.filesystem:type_name -> holkas.agent.v1.Filesystem
-	11, // 12: holkas.agent.v1.Extents.extents:type_name -> holkas.agent.v1.Extent
-	4,  // 13: holkas.agent.v1.CreateVolumeRequest.class:type_name -> holkas.agent.v1.Class
-	5,  // 14: holkas.agent.v1.CreateVolumeRequest.source:type_name -> holkas.agent.v1.Source
-	32, // 15: holkas.agent.v1.CreateVolumeRequest.secrets:type_name -> holkas.agent.v1.CreateVolumeRequest.SecretsEntry
-	35, // 16: holkas.agent.v1.ModifyVolumeRequest.max_snapshot_pause:type_name -> google.protobuf.Duration
-	6,  // 17: holkas.agent.v1.RecordFilesystemRequest.filesystem:type_name -> holkas.agent.v1.Filesystem
-	33, // 18: holkas.agent.v1.CreateSnapshotRequest.secrets:type_name -> holkas.agent.v1.CreateSnapshotRequest.SecretsEntry
-	34, // 19: holkas.agent.v1.AttachRequest.secrets:type_name -> holkas.agent.v1.AttachRequest.SecretsEntry
-	4,  // 20: holkas.agent.v1.CapacityRequest.class:type_name -> holkas.agent.v1.Class
-	13, // 21: holkas.agent.v1.HealthReply.entries:type_name -> holkas.agent.v1.HealthEntry
-	1,  // 22: holkas.agent.v1.Agent.Info:input_type -> holkas.agent.v1.InfoRequest
-	16, // 23: holkas.agent.v1.Agent.CreateVolume:input_type -> holkas.agent.v1.CreateVolumeRequest
-	14, // 24: holkas.agent.v1.Agent.DeleteVolume:input_type -> holkas.agent.v1.VolumeRequest
-	17, // 25: holkas.agent.v1.Agent.ExpandVolume:input_type -> holkas.agent.v1.ExpandVolumeRequest
-	18, // 26: holkas.agent.v1.Agent.ModifyVolume:input_type -> holkas.agent.v1.ModifyVolumeRequest
-	19, // 27: holkas.agent.v1.Agent.RecordFilesystem:input_type -> holkas.agent.v1.RecordFilesystemRequest
-	14, // 28: holkas.agent.v1.Agent.GetVolume:input_type -> holkas.agent.v1.VolumeRequest
-	20, // 29: holkas.agent.v1.Agent.ListVolumes:input_type -> holkas.agent.v1.ListVolumesRequest
-	21, // 30: holkas.agent.v1.Agent.CreateSnapshot:input_type -> holkas.agent.v1.CreateSnapshotRequest
-	15, // 31: holkas.agent.v1.Agent.DeleteSnapshot:input_type -> holkas.agent.v1.SnapshotRequest
-	15, // 32: holkas.agent.v1.Agent.GetSnapshot:input_type -> holkas.agent.v1.SnapshotRequest
-	22, // 33: holkas.agent.v1.Agent.Pause:input_type -> holkas.agent.v1.PauseRequest
-	23, // 34: holkas.agent.v1.Agent.Resume:input_type -> holkas.agent.v1.ResumeRequest
-	24, // 35: holkas.agent.v1.Agent.Attach:input_type -> holkas.agent.v1.AttachRequest
-	14, // 36: holkas.agent.v1.Agent.Detach:input_type -> holkas.agent.v1.VolumeRequest
-	25, // 37: holkas.agent.v1.Agent.Allocated:input_type -> holkas.agent.v1.AllocatedRequest
-	26, // 38: holkas.agent.v1.Agent.Delta:input_type -> holkas.agent.v1.DeltaRequest
-	27, // 39: holkas.agent.v1.Agent.Capacity:input_type -> holkas.agent.v1.CapacityRequest
-	14, // 40: holkas.agent.v1.Agent.VolumeHealth:input_type -> holkas.agent.v1.VolumeRequest
-	29, // 41: holkas.agent.v1.Agent.Health:input_type -> holkas.agent.v1.HealthRequest
-	2,  // 42: holkas.agent.v1.Agent.Info:output_type -> holkas.agent.v1.InfoReply
-	7,  // 43: holkas.agent.v1.Agent.CreateVolume:output_type -> holkas.agent.v1.Volume
-	0,  // 44: holkas.agent.v1.Agent.DeleteVolume:output_type -> holkas.agent.v1.Empty
-	7,  // 45: holkas.agent.v1.Agent.ExpandVolume:output_type -> holkas.agent.v1.Volume
-	7,  // 46: holkas.agent.v1.Agent.ModifyVolume:output_type -> holkas.agent.v1.Volume
-	0,  // 47: holkas.agent.v1.Agent.RecordFilesystem:output_type -> holkas.agent.v1.Empty
-	7,  // 48: holkas.agent.v1.Agent.GetVolume:output_type -> holkas.agent.v1.Volume
-	8,  // 49: holkas.agent.v1.Agent.ListVolumes:output_type -> holkas.agent.v1.Volumes
-	9,  // 50: holkas.agent.v1.Agent.CreateSnapshot:output_type -> holkas.agent.v1.Snapshot
-	0,  // 51: holkas.agent.v1.Agent.DeleteSnapshot:output_type -> holkas.agent.v1.Empty
-	9,  // 52: holkas.agent.v1.Agent.GetSnapshot:output_type -> holkas.agent.v1.Snapshot
-	0,  // 53: holkas.agent.v1.Agent.Pause:output_type -> holkas.agent.v1.Empty
-	0,  // 54: holkas.agent.v1.Agent.Resume:output_type -> holkas.agent.v1.Empty
-	10, // 55: holkas.agent.v1.Agent.Attach:output_type -> holkas.agent.v1.Device
-	0,  // 56: holkas.agent.v1.Agent.Detach:output_type -> holkas.agent.v1.Empty
-	12, // 57: holkas.agent.v1.Agent.Allocated:output_type -> holkas.agent.v1.Extents
-	12, // 58: holkas.agent.v1.Agent.Delta:output_type -> holkas.agent.v1.Extents
-	28, // 59: holkas.agent.v1.Agent.Capacity:output_type -> holkas.agent.v1.CapacityReply
-	30, // 60: holkas.agent.v1.Agent.VolumeHealth:output_type -> holkas.agent.v1.HealthReply
-	30, // 61: holkas.agent.v1.Agent.Health:output_type -> holkas.agent.v1.HealthReply
-	42, // [42:62] is the sub-list for method output_type
-	22, // [22:42] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	35, // 2: holkas.agent.v1.Class.upload_delay:type_name -> google.protobuf.Duration
+	4,  // 3: holkas.agent.v1.Volume.class:type_name -> holkas.agent.v1.Class
+	5,  // 4: holkas.agent.v1.Volume.source:type_name -> holkas.agent.v1.Source
+	6,  // 5: holkas.agent.v1.Volume.filesystem:type_name -> holkas.agent.v1.Filesystem
+	36, // 6: holkas.agent.v1.Volume.created_at:type_name -> google.protobuf.Timestamp
+	7,  // 7: holkas.agent.v1.Volumes.volumes:type_name -> holkas.agent.v1.Volume
+	6,  // 8: holkas.agent.v1.Snapshot.filesystem:type_name -> holkas.agent.v1.Filesystem
+	36, // 9: holkas.agent.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	35, // 10: holkas.agent.v1.Snapshot.pause:type_name -> google.protobuf.Duration
+	35, // 11: holkas.agent.v1.Snapshot.predicted_pause:type_name -> google.protobuf.Duration
+	6,  // 12: holkas.agent.v1.Device.filesystem:type_name -> holkas.agent.v1.Filesystem
+	11, // 13: holkas.agent.v1.Extents.extents:type_name -> holkas.agent.v1.Extent
+	4,  // 14: holkas.agent.v1.CreateVolumeRequest.class:type_name -> holkas.agent.v1.Class
+	5,  // 15: holkas.agent.v1.CreateVolumeRequest.source:type_name -> holkas.agent.v1.Source
+	32, // 16: holkas.agent.v1.CreateVolumeRequest.secrets:type_name -> holkas.agent.v1.CreateVolumeRequest.SecretsEntry
+	35, // 17: holkas.agent.v1.ModifyVolumeRequest.max_snapshot_pause:type_name -> google.protobuf.Duration
+	35, // 18: holkas.agent.v1.ModifyVolumeRequest.upload_delay:type_name -> google.protobuf.Duration
+	6,  // 19: holkas.agent.v1.RecordFilesystemRequest.filesystem:type_name -> holkas.agent.v1.Filesystem
+	33, // 20: holkas.agent.v1.CreateSnapshotRequest.secrets:type_name -> holkas.agent.v1.CreateSnapshotRequest.SecretsEntry
+	34, // 21: holkas.agent.v1.AttachRequest.secrets:type_name -> holkas.agent.v1.AttachRequest.SecretsEntry
+	4,  // 22: holkas.agent.v1.CapacityRequest.class:type_name -> holkas.agent.v1.Class
+	13, // 23: holkas.agent.v1.HealthReply.entries:type_name -> holkas.agent.v1.HealthEntry
+	1,  // 24: holkas.agent.v1.Agent.Info:input_type -> holkas.agent.v1.InfoRequest
+	16, // 25: holkas.agent.v1.Agent.CreateVolume:input_type -> holkas.agent.v1.CreateVolumeRequest
+	14, // 26: holkas.agent.v1.Agent.DeleteVolume:input_type -> holkas.agent.v1.VolumeRequest
+	17, // 27: holkas.agent.v1.Agent.ExpandVolume:input_type -> holkas.agent.v1.ExpandVolumeRequest
+	18, // 28: holkas.agent.v1.Agent.ModifyVolume:input_type -> holkas.agent.v1.ModifyVolumeRequest
+	19, // 29: holkas.agent.v1.Agent.RecordFilesystem:input_type -> holkas.agent.v1.RecordFilesystemRequest
+	14, // 30: holkas.agent.v1.Agent.GetVolume:input_type -> holkas.agent.v1.VolumeRequest
+	20, // 31: holkas.agent.v1.Agent.ListVolumes:input_type -> holkas.agent.v1.ListVolumesRequest
+	21, // 32: holkas.agent.v1.Agent.CreateSnapshot:input_type -> holkas.agent.v1.CreateSnapshotRequest
+	15, // 33: holkas.agent.v1.Agent.DeleteSnapshot:input_type -> holkas.agent.v1.SnapshotRequest
+	15, // 34: holkas.agent.v1.Agent.GetSnapshot:input_type -> holkas.agent.v1.SnapshotRequest
+	22, // 35: holkas.agent.v1.Agent.Pause:input_type -> holkas.agent.v1.PauseRequest
+	23, // 36: holkas.agent.v1.Agent.Resume:input_type -> holkas.agent.v1.ResumeRequest
+	24, // 37: holkas.agent.v1.Agent.Attach:input_type -> holkas.agent.v1.AttachRequest
+	14, // 38: holkas.agent.v1.Agent.Detach:input_type -> holkas.agent.v1.VolumeRequest
+	25, // 39: holkas.agent.v1.Agent.Allocated:input_type -> holkas.agent.v1.AllocatedRequest
+	26, // 40: holkas.agent.v1.Agent.Delta:input_type -> holkas.agent.v1.DeltaRequest
+	27, // 41: holkas.agent.v1.Agent.Capacity:input_type -> holkas.agent.v1.CapacityRequest
+	14, // 42: holkas.agent.v1.Agent.VolumeHealth:input_type -> holkas.agent.v1.VolumeRequest
+	29, // 43: holkas.agent.v1.Agent.Health:input_type -> holkas.agent.v1.HealthRequest
+	2,  // 44: holkas.agent.v1.Agent.Info:output_type -> holkas.agent.v1.InfoReply
+	7,  // 45: holkas.agent.v1.Agent.CreateVolume:output_type -> holkas.agent.v1.Volume
+	0,  // 46: holkas.agent.v1.Agent.DeleteVolume:output_type -> holkas.agent.v1.Empty
+	7,  // 47: holkas.agent.v1.Agent.ExpandVolume:output_type -> holkas.agent.v1.Volume
+	7,  // 48: holkas.agent.v1.Agent.ModifyVolume:output_type -> holkas.agent.v1.Volume
+	0,  // 49: holkas.agent.v1.Agent.RecordFilesystem:output_type -> holkas.agent.v1.Empty
+	7,  // 50: holkas.agent.v1.Agent.GetVolume:output_type -> holkas.agent.v1.Volume
+	8,  // 51: holkas.agent.v1.Agent.ListVolumes:output_type -> holkas.agent.v1.Volumes
+	9,  // 52: holkas.agent.v1.Agent.CreateSnapshot:output_type -> holkas.agent.v1.Snapshot
+	0,  // 53: holkas.agent.v1.Agent.DeleteSnapshot:output_type -> holkas.agent.v1.Empty
+	9,  // 54: holkas.agent.v1.Agent.GetSnapshot:output_type -> holkas.agent.v1.Snapshot
+	0,  // 55: holkas.agent.v1.Agent.Pause:output_type -> holkas.agent.v1.Empty
+	0,  // 56: holkas.agent.v1.Agent.Resume:output_type -> holkas.agent.v1.Empty
+	10, // 57: holkas.agent.v1.Agent.Attach:output_type -> holkas.agent.v1.Device
+	0,  // 58: holkas.agent.v1.Agent.Detach:output_type -> holkas.agent.v1.Empty
+	12, // 59: holkas.agent.v1.Agent.Allocated:output_type -> holkas.agent.v1.Extents
+	12, // 60: holkas.agent.v1.Agent.Delta:output_type -> holkas.agent.v1.Extents
+	28, // 61: holkas.agent.v1.Agent.Capacity:output_type -> holkas.agent.v1.CapacityReply
+	30, // 62: holkas.agent.v1.Agent.VolumeHealth:output_type -> holkas.agent.v1.HealthReply
+	30, // 63: holkas.agent.v1.Agent.Health:output_type -> holkas.agent.v1.HealthReply
+	44, // [44:64] is the sub-list for method output_type
+	24, // [24:44] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }

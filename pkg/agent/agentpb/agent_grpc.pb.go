@@ -1,6 +1,7 @@
 // The internal API between the controller or the node plugin and a node's
 // engine. It carries the contract of package backend, whose documentation holds
-// for every call; each request names the backend ("local") that it is for.
+// for every call; each request names the backend ("local", "object") that it is
+// for.
 //
 // Sizes and offsets are in bytes. What the contract has as a named string
 // (provisioning, consistency, a format state, a severity) is that string here,
