@@ -38,7 +38,7 @@ func (l Ledger[T]) append(ctx context.Context, subject string, previous Revision
 	if err != nil {
 		return stored[T]{}, fault.As(fault.Invalid, err)
 	}
-	if previous.Number == 0 {
+	if previous.Number == 0 && !l.permanent() {
 		if err := l.clearWay(ctx, key); err != nil {
 			return stored[T]{}, err
 		}
@@ -138,7 +138,10 @@ func (l Ledger[T]) mine(ctx context.Context, s stored[T]) error {
 // counts sees that a revision that this process made is part of the record, and
 // not left in a slot that was used and cleaned away before.
 func (l Ledger[T]) counts(ctx context.Context, s stored[T], lost bool) error {
-	if s.Number == 1 {
+	switch {
+	case s.Number == 1 && l.permanent():
+		return nil
+	case s.Number == 1:
 		return l.countsFirst(ctx, s)
 	}
 	err := l.follows(ctx, s)

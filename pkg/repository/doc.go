@@ -9,6 +9,8 @@
 //	snapshots/<id>/records/<n>
 //	groups/<id>/records/<n>
 //	nodes/<node>/<n>
+//	object-volumes/<id>/<n>                      what the object backend knows, apart,
+//	object-snapshots/<id>/<n>                    since it outlives the records above
 //	retired/<node>/<id>                          a tombstone
 //	probe/...                                    where the store is tried, for a moment
 //
@@ -28,6 +30,8 @@
 //     only one process can create: it alone then deletes, the oldest first and
 //     the removal last, and only for a while (removalBound). A removal that was
 //     interrupted is taken over, by the same step, no sooner than takeoverAge.
+//     The object backend's records are never removed, and the first revision of
+//     each stays, so that creating it takes a single request.
 //     Every deletion is bounded in time in this way, since a store can delete
 //     only unconditionally; so the clocks of the machines that share a
 //     repository agree to within a minute or so.

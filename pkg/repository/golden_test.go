@@ -12,6 +12,7 @@ import (
 	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/objstore"
 	"github.com/holkas-io/holkas/pkg/objstore/memory"
+	"github.com/holkas-io/holkas/pkg/vlog/keyring"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
 
@@ -24,8 +25,16 @@ const (
 )
 
 var (
-	goldenTime    = time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC)
-	goldenClass   = volume.Class{Backend: "local", Provisioning: volume.Thin, Pool: "fast", PoolType: volume.XFSPool, MaxSnapshotPause: 500 * time.Millisecond}
+	goldenTime        = time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC)
+	goldenClass       = volume.Class{Backend: "local", Provisioning: volume.Thin, Pool: "fast", PoolType: volume.XFSPool, MaxSnapshotPause: 500 * time.Millisecond}
+	goldenObjectClass = volume.Class{
+		Backend: "object", Repository: goldenID, CacheBytes: 1 << 30, Durability: volume.ObjectDurability, OnNodeLoss: volume.Wait,
+		UploadDelay: 5 * time.Second, Compression: volume.Zstd, Encryption: volume.AES256GCM,
+	}
+	goldenObject = volume.Class{
+		Backend: "object", Repository: goldenID, CacheBytes: volume.CacheFull, Durability: volume.JournalDurability, OnNodeLoss: volume.Rollback,
+		UploadDelay: 250 * time.Millisecond, Compression: volume.NoCompression, Encryption: volume.AES256GCM,
+	}
 	goldenRequest = Request{
 		Range:       volume.Range{RequiredBytes: 1 << 30, LimitBytes: 2 << 30},
 		Parameters:  map[string]string{"pool": "fast"},
@@ -61,6 +70,17 @@ var golden = []struct {
 		ID: goldenVolume, State: Ready, Name: "pvc-1", Node: "node.1", SizeBytes: 1 << 30, Class: goldenClass,
 		Publications: []Publication{{Node: "node.1", AccessMode: "SINGLE_NODE_WRITER", Pending: true}}, Created: goldenTime, Changed: goldenTime,
 	}},
+	{kind: "group-name", subject: "group-1", file: "group-intent-mixed", value: &Name{
+		Name: "group-1", ID: goldenGroup, Created: goldenTime, MemberNodes: map[volume.ID]volume.NodeID{goldenVolume: "node.1", goldenOther: "node.2"},
+		MemberBackends: map[volume.ID]string{goldenVolume: "local", goldenOther: "object"},
+	}},
+	{kind: "volume", subject: goldenVolume, file: "volume-object", value: &Volume{
+		ID: goldenVolume, State: Ready, Name: "pvc-1", Node: "node.1", SizeBytes: 1 << 30, Class: goldenObject,
+		Request: Request{Parameters: map[string]string{"backend": "object"}, Source: Source{Snapshot: goldenID + "/" + goldenSnapshot}, ReadOnly: true},
+		Publications: []Publication{
+			{Node: "node.1", ReadOnly: true, AccessMode: MultiNodeReaderOnly}, {Node: "node.2", ReadOnly: true, AccessMode: MultiNodeReaderOnly},
+		}, Created: goldenTime, Changed: goldenTime,
+	}},
 	{kind: "volume", subject: goldenVolume, file: "volume-ended", value: &Volume{ID: goldenVolume, State: Ended, Changed: goldenTime}},
 	{kind: "volume", subject: goldenVolume, file: "volume-removed", removed: true},
 	{kind: "snapshot", subject: goldenSnapshot, file: "snapshot", value: &Snapshot{
@@ -72,6 +92,22 @@ var golden = []struct {
 		ID: "node.1", Address: "10.0.0.1:7001", Machine: "0a1b2c3d-0000-4000-8000-000000000000", Backends: []string{"local"},
 		Pools: []Pool{{Name: "fast", Type: volume.BtrfsPool}}, MaxVolumes: 120, Retired: true, Changed: goldenTime,
 	}},
+	{kind: "object-volume", subject: goldenVolume, file: "object-volume", value: &ObjectVolume{
+		ID: goldenVolume, State: Ready, Log: "l-aaaaaaaaaaaaaaaaaaaaaaaaaa", SizeBytes: 2 << 30, Class: goldenObjectClass,
+		Request: ObjectRequest{SizeBytes: 1 << 30, Class: goldenObjectClass, Source: backend.Source{Snapshot: goldenSnapshot, Volume: goldenOther}},
+		Origin:  ObjectOrigin{Snapshot: goldenSnapshot, Nonce: "000102030405060708090a0b0c0d0e0f", Internal: true},
+		Files:   backend.Filesystem{Type: volume.XFS, State: backend.Formatted},
+		Keys:    keyring.Ring{Fingerprint: "0f0e0d0c0b0a09080706050403020100", Keys: []keyring.Wrapped{{ID: "00112233445566778899aabbccddeeff", Key: []byte("wrapped")}}},
+		Created: goldenTime, Changed: goldenTime,
+	}},
+	{kind: "object-volume", subject: goldenVolume, file: "object-volume-ended", value: &ObjectVolume{ID: goldenVolume, State: Ended, Changed: goldenTime}},
+	{kind: "object-snapshot", subject: goldenSnapshot, file: "object-snapshot", value: &ObjectSnapshot{
+		ID: goldenSnapshot, State: Ready, Why: "why", Volume: goldenVolume, Asked: volume.FilesystemConsistent, Consistency: volume.CrashConsistent, Frozen: true,
+		Files: backend.Filesystem{Type: volume.XFS, State: backend.Formatted}, Log: "l-aaaaaaaaaaaaaaaaaaaaaaaaaa",
+		Epoch: 3, Sequence: 7, Chain: "00", Checkpoint: "01", Blocks: 262144, KeyIDs: []string{"00112233445566778899aabbccddeeff"},
+		Cut: goldenTime, Pause: 3 * time.Millisecond, Changed: goldenTime,
+	}},
+	{kind: "object-snapshot", subject: goldenSnapshot, file: "object-snapshot-ended", value: &ObjectSnapshot{ID: goldenSnapshot, State: Ended, Changed: goldenTime}},
 	{kind: tombstoneKind, subject: "node.1/" + goldenVolume, file: "tombstone", value: &Tombstone{Node: "node.1", Volume: goldenVolume, Created: goldenTime}},
 }
 

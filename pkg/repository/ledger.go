@@ -25,8 +25,14 @@ type Ledger[T any] struct {
 	store  objstore.Store
 	now    func() time.Time
 	layout layout
-	ended  func(T) bool // whether a record with this value may be removed
+	// ended says whether a record with this value may be removed. Nil: none of the
+	// ledger's ever is, and its first revision is never cleaned away, so that who
+	// creates it needs no second look.
+	ended func(T) bool
 }
+
+// permanent reports that no record of the ledger is ever removed.
+func (l Ledger[T]) permanent() bool { return l.ended == nil }
 
 // Latest returns the newest revision of a subject. NotFound; Corrupt if that
 // revision cannot be read or does not follow the one before it.

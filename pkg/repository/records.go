@@ -25,19 +25,32 @@ type Name struct {
 	Completed bool `json:"completed,omitempty"`
 	// Backend is the one that does the work, and MemberNodes where a group
 	// snapshot's members are cut: an undo must reach them, whatever became of
-	// the volumes meanwhile.
-	Backend     string                      `json:"backend,omitempty"`
-	MemberNodes map[volume.ID]volume.NodeID `json:"memberNodes,omitempty"`
+	// the volumes meanwhile. In a group of several backends MemberBackends has
+	// that of each member, and Backend is empty.
+	Backend        string                      `json:"backend,omitempty"`
+	MemberNodes    map[volume.ID]volume.NodeID `json:"memberNodes,omitempty"`
+	MemberBackends map[volume.ID]string        `json:"memberBackends,omitempty"`
+}
+
+// MemberBackend is the backend of a group snapshot's source volume.
+func (n Name) MemberBackend(source volume.ID) string {
+	if b, ok := n.MemberBackends[source]; ok {
+		return b
+	}
+	return n.Backend
 }
 
 // Request is what of a creation is compared on a retry. Topology is not, and
 // secrets are never stored.
 type Request struct {
-	Range       volume.Range      `json:"range,omitzero"`
-	Parameters  map[string]string `json:"parameters,omitempty"`
-	Mutable     map[string]string `json:"mutableParameters,omitempty"`
-	Source      Source            `json:"source,omitzero"`
-	Consistency string            `json:"consistency,omitempty"`
+	Range      volume.Range      `json:"range,omitzero"`
+	Parameters map[string]string `json:"parameters,omitempty"`
+	Mutable    map[string]string `json:"mutableParameters,omitempty"`
+	Source     Source            `json:"source,omitzero"`
+	// ReadOnly: the volume is for readers on many nodes alone. It is published
+	// read-only and nobody ever writes to it.
+	ReadOnly    bool   `json:"readOnly,omitempty"`
+	Consistency string `json:"consistency,omitempty"`
 	// Members are a group snapshot's source volumes, in ascending order, and
 	// the snapshot ids that they get.
 	Members map[volume.ID]volume.SnapshotID `json:"members,omitempty"`
@@ -62,9 +75,11 @@ const (
 
 // Volume is the record of a volume.
 type Volume struct {
-	ID           volume.ID     `json:"id"`
-	State        State         `json:"state"`
-	Name         string        `json:"name"`
+	ID    volume.ID `json:"id"`
+	State State     `json:"state"`
+	Name  string    `json:"name"`
+	// Node is where it is, or, if its backend is shared, where it was last
+	// published or made: a hint.
 	Node         volume.NodeID `json:"node,omitempty"`
 	SizeBytes    int64         `json:"sizeBytes,omitempty"`
 	Class        volume.Class  `json:"class,omitzero"`
@@ -73,6 +88,10 @@ type Volume struct {
 	Created      time.Time     `json:"created"`
 	Changed      time.Time     `json:"changed"`
 }
+
+// MultiNodeReaderOnly is CSI's name of the one access mode with which a volume is
+// published to several nodes.
+const MultiNodeReaderOnly = "MULTI_NODE_READER_ONLY"
 
 // Publication says that a volume is published to a node, and how.
 type Publication struct {
@@ -90,7 +109,7 @@ type Snapshot struct {
 	State       State              `json:"state"`
 	Name        string             `json:"name,omitempty"`
 	Volume      volume.ID          `json:"volume,omitempty"`
-	Node        volume.NodeID      `json:"node,omitempty"`
+	Node        volume.NodeID      `json:"node,omitempty"` // as of a volume
 	Group       volume.GroupID     `json:"group,omitempty"`
 	SizeBytes   int64              `json:"sizeBytes,omitempty"`
 	Class       volume.Class       `json:"class,omitzero"` // its volume's, at the cut

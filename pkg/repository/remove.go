@@ -39,6 +39,8 @@ func (l Ledger[T]) remove(ctx context.Context, subject string) error {
 		return err
 	case s.removal():
 		return l.takeOver(ctx, s)
+	case l.permanent():
+		return fault.New(fault.Precondition, "its kind of record is never removed")
 	case !l.ended(s.Value):
 		return fault.New(fault.Precondition, "its revision %d has not ended: want one that has", s.Number)
 	}
@@ -82,6 +84,9 @@ func (l Ledger[T]) deleteUpTo(ctx context.Context, key string, number int64) err
 	for _, n := range numbers {
 		if n > number {
 			break
+		}
+		if n == 1 && l.permanent() {
+			continue
 		}
 		if err := l.store.Delete(ctx, l.layout.slot(key, n)); err != nil {
 			return err

@@ -34,6 +34,10 @@ type Repository struct {
 	Groups        Ledger[Group]
 	Nodes         Ledger[Node]
 
+	// Of the object backend. Their records are never removed.
+	ObjectVolumes   Ledger[ObjectVolume] // subject: the id
+	ObjectSnapshots Ledger[ObjectSnapshot]
+
 	tombstones tombstones
 }
 
@@ -86,7 +90,9 @@ func on(store objstore.Store, now func() time.Time) *Repository {
 			func(g Group) bool { return g.State == Ended }},
 		Nodes: Ledger[Node]{store, now, layout{"node", "nodes/", "/", idKey(volume.ParseNodeID)},
 			func(n Node) bool { return n.Retired }},
-		tombstones: tombstones{store, now},
+		ObjectVolumes:   Ledger[ObjectVolume]{store, now, layout{"object-volume", "object-volumes/", "/", idKey(volume.ParseID)}, nil},
+		ObjectSnapshots: Ledger[ObjectSnapshot]{store, now, layout{"object-snapshot", "object-snapshots/", "/", idKey(volume.ParseSnapshotID)}, nil},
+		tombstones:      tombstones{store, now},
 	}
 }
 
