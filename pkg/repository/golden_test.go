@@ -35,10 +35,6 @@ var (
 		Backend: "object", Repository: goldenID, CacheBytes: volume.CacheFull, Durability: volume.JournalDurability, OnNodeLoss: volume.Rollback,
 		UploadDelay: 250 * time.Millisecond, Compression: volume.NoCompression, Encryption: volume.AES256GCM,
 	}
-	goldenObject = volume.Class{
-		Backend: "object", Repository: goldenID, CacheBytes: volume.CacheFull, Durability: volume.JournalDurability, OnNodeLoss: volume.Rollback,
-		UploadDelay: 250 * time.Millisecond, Compression: volume.NoCompression, Encryption: volume.AES256GCM,
-	}
 	goldenRequest = Request{
 		Range:       volume.Range{RequiredBytes: 1 << 30, LimitBytes: 2 << 30},
 		Parameters:  map[string]string{"pool": "fast"},
@@ -73,17 +69,6 @@ var golden = []struct {
 	{kind: "volume", subject: goldenVolume, file: "volume-publishing", value: &Volume{
 		ID: goldenVolume, State: Ready, Name: "pvc-1", Node: "node.1", SizeBytes: 1 << 30, Class: goldenClass,
 		Publications: []Publication{{Node: "node.1", AccessMode: "SINGLE_NODE_WRITER", Pending: true}}, Created: goldenTime, Changed: goldenTime,
-	}},
-	{kind: "group-name", subject: "group-1", file: "group-intent-mixed", value: &Name{
-		Name: "group-1", ID: goldenGroup, Created: goldenTime, MemberNodes: map[volume.ID]volume.NodeID{goldenVolume: "node.1", goldenOther: "node.2"},
-		MemberBackends: map[volume.ID]string{goldenVolume: "local", goldenOther: "object"},
-	}},
-	{kind: "volume", subject: goldenVolume, file: "volume-object", value: &Volume{
-		ID: goldenVolume, State: Ready, Name: "pvc-1", Node: "node.1", SizeBytes: 1 << 30, Class: goldenObject,
-		Request: Request{Parameters: map[string]string{"backend": "object"}, Source: Source{Snapshot: goldenID + "/" + goldenSnapshot}, ReadOnly: true},
-		Publications: []Publication{
-			{Node: "node.1", ReadOnly: true, AccessMode: MultiNodeReaderOnly}, {Node: "node.2", ReadOnly: true, AccessMode: MultiNodeReaderOnly},
-		}, Created: goldenTime, Changed: goldenTime,
 	}},
 	{kind: "group-name", subject: "group-1", file: "group-intent-mixed", value: &Name{
 		Name: "group-1", ID: goldenGroup, Created: goldenTime, MemberNodes: map[volume.ID]volume.NodeID{goldenVolume: "node.1", goldenOther: "node.2"},
