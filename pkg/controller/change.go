@@ -17,6 +17,9 @@ func (c *Controller) ExpandVolume(ctx context.Context, id volume.ID, r volume.Ra
 		return repository.Volume{}, err
 	}
 	sizeBytes, err := expansion(v, r)
+	if err == nil && sizeBytes > v.SizeBytes && v.Request.ReadOnly {
+		err = fault.New(fault.Precondition, "it is for readers alone, and nothing can use more of it: want a new volume from its snapshot")
+	}
 	if err == nil && sizeBytes > v.SizeBytes {
 		v, err = c.change(ctx, id, "ExpandVolume", func(_ repository.Volume, b backend.Backend) error {
 			_, err := b.ExpandVolume(ctx, id, sizeBytes)
@@ -40,7 +43,11 @@ func expansion(v repository.Volume, r volume.Range) (int64, error) {
 	if r.RequiredBytes <= v.SizeBytes {
 		return v.SizeBytes, nil
 	}
-	return r.Size(volume.MinimumBytes)
+	sizeBytes, err := r.Size(volume.MinimumBytes)
+	if err == nil {
+		err = v.Class.CheckSize(sizeBytes)
+	}
+	return sizeBytes, err
 }
 
 // ModifyVolume implements Service.
@@ -69,12 +76,12 @@ func (c *Controller) change(ctx context.Context, id volume.ID, operation string,
 		return repository.Volume{}, err
 	}
 	look := func() error { _, err := c.Volume(ctx, id); return err }
-	b, err := c.engine(ctx, v.Node, v.Class.Backend)
+	node, b, err := c.reach(ctx, whereIs(v))
 	if err == nil {
 		err = do(v, b)
 	}
 	if err != nil {
-		return repository.Volume{}, c.lost(err, v.Node, look)
+		return repository.Volume{}, c.lost(err, node, look)
 	}
 	crashpoint.Here("controller: engine changed the volume")
 	record, err := c.repository.Volumes.Update(ctx, string(id), func(v repository.Volume) (repository.Volume, error) {
@@ -83,7 +90,7 @@ func (c *Controller) change(ctx context.Context, id volume.ID, operation string,
 		}
 		now, err := b.Volume(ctx, id)
 		if err != nil {
-			return v, c.lost(err, v.Node, look)
+			return v, c.lost(err, node, look)
 		}
 		return c.withState(v, now), nil
 	})
@@ -93,8 +100,7 @@ func (c *Controller) change(ctx context.Context, id volume.ID, operation string,
 // withState returns the record with what may change of a volume as its engine
 // has it.
 func (c *Controller) withState(v repository.Volume, now backend.Volume) repository.Volume {
-	class := v.Class
-	class.Provisioning, class.MaxSnapshotPause = now.Class.Provisioning, now.Class.MaxSnapshotPause
+	class := v.Class.Renewed(now.Class)
 	if v.SizeBytes != now.SizeBytes || v.Class != class {
 		v.SizeBytes, v.Class, v.Changed = now.SizeBytes, class, c.now()
 	}

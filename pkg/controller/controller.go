@@ -113,27 +113,35 @@ func (c *Controller) node(ctx context.Context, id volume.NodeID) (repository.Nod
 	return node.Value, err
 }
 
-// erase removes a volume or snapshot from the node that a tombstone names, or,
-// if that node is retired, leaves the tombstone for it. An engine remembers what
-// it erased, so nothing delayed can make it again.
-func (c *Controller) erase(ctx context.Context, backendName string, t repository.Tombstone) error {
-	node, err := c.node(ctx, t.Node)
+// erase removes the volume or snapshot that a tombstone names, or, if the only node
+// that has it is retired, leaves the tombstone for it. A backend remembers what it
+// erased, so nothing delayed can make it again.
+func (c *Controller) erase(ctx context.Context, w where, t repository.Tombstone) error {
+	if volume.Shared(w.backend) {
+		node, b, err := c.reach(ctx, w)
+		if err == nil {
+			err = erase(ctx, b, t)
+		}
+		return fault.Wrap(err, "node", string(node))
+	}
+	node, err := c.node(ctx, w.node)
 	if err != nil {
 		return err
 	}
 	if !node.Retired {
-		return c.eraseAt(ctx, node, backendName, t)
+		return c.eraseAt(ctx, node, w.backend, t)
 	}
+	t.Node = w.node
 	t.Created = c.now()
 	if err := c.repository.Bury(ctx, t); err != nil {
 		return err
 	}
 	crashpoint.Here("controller: tombstone written")
 	// A node that came back just before the tombstone did not see it.
-	if node, err = c.node(ctx, t.Node); err != nil || node.Retired {
+	if node, err = c.node(ctx, w.node); err != nil || node.Retired {
 		return err
 	}
-	if err := c.eraseAt(ctx, node, backendName, t); err != nil {
+	if err := c.eraseAt(ctx, node, w.backend, t); err != nil {
 		return err
 	}
 	return c.repository.Exhume(ctx, t)
@@ -144,7 +152,7 @@ func (c *Controller) eraseAt(ctx context.Context, node repository.Node, backendN
 	if err == nil {
 		err = erase(ctx, b, t)
 	}
-	return fault.Wrap(err, "node", string(t.Node))
+	return fault.Wrap(err, "node", string(node.ID))
 }
 
 func erase(ctx context.Context, b backend.Backend, t repository.Tombstone) error {

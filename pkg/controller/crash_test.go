@@ -71,6 +71,24 @@ func operations() []operation {
 			return fmt.Sprint(v), err
 		}, nothing,
 	}, {
+		"CreateVolume shared", func(*world) {},
+		func(ctx context.Context, c *Controller, _ *world) (string, error) {
+			v, err := c.CreateVolume(ctx, shared("new", mib))
+			return fmt.Sprint(v), err
+		}, nothing,
+	}, {
+		"DeleteVolume shared", func(w *world) { target = string(w.volume(shared("one", mib)).ID) },
+		func(ctx context.Context, c *Controller, _ *world) (string, error) {
+			return "", c.DeleteVolume(ctx, volume.ID(target))
+		},
+		func(w *world) error { return gone(w.c.Volume(w.t.Context(), volume.ID(target))) },
+	}, {
+		"CreateGroup of both backends", func(w *world) { twoVolumes(w); w.volume(shared("shared", mib)) },
+		func(ctx context.Context, c *Controller, w *world) (string, error) {
+			g, members, err := c.CreateGroup(ctx, group(w))
+			return fmt.Sprint(g, members), err
+		}, nothing,
+	}, {
 		"CreateVolume clone", one,
 		func(ctx context.Context, c *Controller, w *world) (string, error) {
 			r := thick("clone", mib)

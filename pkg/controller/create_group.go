@@ -85,7 +85,8 @@ func matchGroup(stored repository.Request, r CreateGroupRequest) error {
 	return nil
 }
 
-// groupVolumes reads the source volumes, in ascending order of id.
+// groupVolumes reads the source volumes, in ascending order of id. The node of each
+// is the one whose engine cuts it.
 func (c *Controller) groupVolumes(ctx context.Context, r CreateGroupRequest) (volumes []repository.Volume, err error) {
 	if len(r.Volumes) == 0 {
 		return nil, fault.New(fault.Invalid, "source_volume_ids: none: want one or more")
@@ -95,10 +96,7 @@ func (c *Controller) groupVolumes(ctx context.Context, r CreateGroupRequest) (vo
 		if err != nil {
 			return nil, err
 		}
-		if len(volumes) > 0 && volumes[0].Class.Backend != v.Class.Backend {
-			return nil, fault.New(fault.Precondition, "source_volume_ids: %s has backend %q and %s has %q: want volumes of one backend", volumes[0].ID, volumes[0].Class.Backend, v.ID, v.Class.Backend)
-		}
-		if _, err := c.engine(ctx, v.Node, v.Class.Backend); err != nil {
+		if v.Node, _, err = c.reach(ctx, whereIs(v)); err != nil {
 			return nil, fault.Wrap(err, "volume", string(v.ID))
 		}
 		volumes = append(volumes, v)
@@ -112,9 +110,14 @@ func groupIntent(r CreateGroupRequest, volumes []repository.Volume) repository.N
 		Request:     repository.Request{Consistency: string(r.Consistency), Members: map[volume.ID]volume.SnapshotID{}},
 		MemberNodes: map[volume.ID]volume.NodeID{},
 	}
+	backends := map[volume.ID]string{}
 	for _, v := range volumes {
 		n.Request.Members[v.ID] = volume.NewSnapshotID()
 		n.MemberNodes[v.ID] = v.Node
+		backends[v.ID] = v.Class.Backend
+		if v.Class.Backend != volumes[0].Class.Backend {
+			n.Backend, n.MemberBackends = "", backends
+		}
 	}
 	return n
 }

@@ -41,7 +41,7 @@ func (c *Controller) snapshotRound(ctx context.Context, r CreateSnapshotRequest)
 		return f.record, nil
 	}
 	v, err := c.Volume(ctx, r.Volume)
-	if err == nil && !r.Topology.allows(v.Node) {
+	if err == nil && !v.Class.Shared() && !r.Topology.allows(v.Node) {
 		err = fault.New(fault.Exhausted, "volume %s is on node %q, and so are its snapshots, but the topology requirement excludes it: want it to include that node", v.ID, v.Node)
 	}
 	if err != nil && f.phase == begun {
@@ -53,7 +53,7 @@ func (c *Controller) snapshotRound(ctx context.Context, r CreateSnapshotRequest)
 	if f.phase == begun {
 		return c.cutSnapshot(ctx, f.name.Value, v, r)
 	}
-	if _, err := c.engine(ctx, v.Node, v.Class.Backend); err != nil {
+	if v.Node, _, err = c.reach(ctx, whereIs(v)); err != nil {
 		return repository.Snapshot{}, err
 	}
 	name, err := c.snapshots.take(ctx, f.name, repository.Name{
@@ -80,9 +80,13 @@ func matchSnapshot(stored repository.Request, r CreateSnapshotRequest) error {
 }
 
 // cutSnapshot has the engine cut the snapshot, and completes or undoes the
-// intent.
+// intent. The intent of a shared backend goes on wherever its volume is now.
 func (c *Controller) cutSnapshot(ctx context.Context, n repository.Name, v repository.Volume, r CreateSnapshotRequest) (repository.Snapshot, error) {
-	b, err := c.engine(ctx, n.Node, n.Backend)
+	w := where{n.Backend, n.Node, true}
+	if v.Class.Shared() {
+		w = whereIs(v)
+	}
+	node, b, err := c.reach(ctx, w)
 	var cut backend.Snapshot
 	if err == nil {
 		cut, err = b.CreateSnapshot(ctx, backend.CreateSnapshotRequest{
@@ -90,9 +94,10 @@ func (c *Controller) cutSnapshot(ctx context.Context, n repository.Name, v repos
 		})
 	}
 	if err != nil {
-		err = c.lost(err, n.Node, func() error { _, err := c.Volume(ctx, r.Volume); return err })
-		return c.snapshots.fail(ctx, n, fault.Wrap(err, "node", string(n.Node)))
+		err = c.lost(err, node, func() error { _, err := c.Volume(ctx, r.Volume); return err })
+		return c.snapshots.fail(ctx, n, fault.Wrap(err, "node", string(node)))
 	}
+	v.Node = node
 	crashpoint.Here("controller: engine cut the snapshot")
 	return c.snapshots.commit(ctx, n, c.snapshotRecord(cut, v, n.Name, ""))
 }

@@ -19,8 +19,26 @@ func (c *Controller) CreateVolume(ctx context.Context, r CreateVolumeRequest) (r
 		return repository.Volume{}, err
 	}
 	defer release()
+	if r, err = c.atHome(r); err != nil {
+		return repository.Volume{}, fault.Wrap(err, "create volume", r.Name)
+	}
 	v, err := (&volumeCreation{c: c, r: r}).run(ctx)
 	return v, c.noted(fault.Wrap(err, "create volume", r.Name))
+}
+
+// atHome completes a request for a shared volume: its repository is the home one,
+// and no topology limits where it is made. Invalid for another repository.
+func (c *Controller) atHome(r CreateVolumeRequest) (CreateVolumeRequest, error) {
+	if !r.Class.Shared() {
+		return r, nil
+	}
+	home := c.repository.ID()
+	if r.Class.Repository != "" && r.Class.Repository != home {
+		return r, fault.New(fault.Invalid, "parameter %s: %q: want %q, which is the home repository, or leave it out", volume.ParamRepository, r.Class.Repository, home)
+	}
+	r.Class.Repository = home
+	r.Topology.Requisite = nil
+	return r, nil
 }
 
 // creationRounds bounds how often a creation begins again because other
@@ -71,7 +89,7 @@ func (v *volumeCreation) accept(f found[repository.Volume]) error {
 	if err := match(f.name.Value.Request, v.r.Request, f.record.SizeBytes); err != nil {
 		return err
 	}
-	if !v.r.Topology.allows(f.record.Node) {
+	if !f.record.Class.Shared() && !v.r.Topology.allows(f.record.Node) {
 		return differs("accessibility_requirements", "a volume on node "+string(f.record.Node), "another node")
 	}
 	return nil
@@ -81,10 +99,16 @@ func (v *volumeCreation) accept(f found[repository.Volume]) error {
 // work.
 func (v *volumeCreation) begin(ctx context.Context, previous repository.Revision[repository.Name]) (repository.Volume, error) {
 	o, err := v.c.origin(ctx, v.r.Request.Source)
+	if err == nil {
+		err = o.suits(v.r.Class)
+	}
 	if err != nil {
 		return repository.Volume{}, err
 	}
 	sizeBytes, err := o.size(v.r.Request.Range, v.r.MinimumBytes)
+	if err == nil {
+		err = v.r.Class.CheckSize(sizeBytes)
+	}
 	if err != nil {
 		return repository.Volume{}, err
 	}
@@ -125,8 +149,8 @@ func (v *volumeCreation) next(ctx context.Context, o origin) (volume.NodeID, err
 }
 
 // resume goes on with an intent, at the same node and with the same id: a
-// volume may be there already. An intent that can't be followed any more is
-// taken back.
+// volume may be there already. One of a shared backend goes on at any node that
+// answers. An intent that can't be followed any more is taken back.
 func (v *volumeCreation) resume(ctx context.Context, n repository.Name) (repository.Volume, error) {
 	o, err := v.c.origin(ctx, n.Request.Source)
 	if fault.Is(err, fault.NotFound) {
@@ -142,11 +166,11 @@ func (v *volumeCreation) resume(ctx context.Context, n repository.Name) (reposit
 	if err := match(n.Request, v.r.Request, sizeBytes); err != nil {
 		return repository.Volume{}, err
 	}
-	node, err := v.c.node(ctx, n.Node)
+	stays, err := v.stays(ctx, n)
 	if err != nil {
 		return repository.Volume{}, err
 	}
-	if node.Retired || !v.r.Topology.allows(n.Node) {
+	if !stays {
 		record, ok, err := v.c.volumes.abandon(ctx, n)
 		if err == nil && !ok {
 			err = errAgain
@@ -161,38 +185,51 @@ func (v *volumeCreation) resume(ctx context.Context, n repository.Name) (reposit
 	return v.work(ctx, n, o, sizeBytes)
 }
 
+// stays reports whether an intent's node is still one for the volume.
+func (v *volumeCreation) stays(ctx context.Context, n repository.Name) (bool, error) {
+	if v.r.Class.Shared() {
+		return true, nil
+	}
+	node, err := v.c.node(ctx, n.Node)
+	return !node.Retired && v.r.Topology.allows(n.Node), err
+}
+
 // work has the engine make the volume, and completes or undoes the intent.
 func (v *volumeCreation) work(ctx context.Context, n repository.Name, o origin, sizeBytes int64) (repository.Volume, error) {
-	b, err := v.c.engine(ctx, n.Node, n.Backend)
+	w := where{n.Backend, n.Node, !v.r.Class.Shared()}
+	if o.alone {
+		w = o.where
+	}
+	node, b, err := v.c.reach(ctx, w)
 	var made backend.Volume
 	if err == nil {
 		made, err = b.CreateVolume(ctx, backend.CreateVolumeRequest{
-			ID: volume.ID(n.ID), SizeBytes: sizeBytes, Class: v.r.Class, Source: o.Source, Secrets: v.r.Secrets,
+			ID: volume.ID(n.ID), SizeBytes: sizeBytes, Class: v.r.Class, Source: o.Source, ReadOnly: n.Request.ReadOnly, Secrets: v.r.Secrets,
 		})
 	}
 	if err != nil {
-		return v.failed(ctx, n, err)
+		return v.failed(ctx, n, node, err)
 	}
 	crashpoint.Here("controller: engine made the volume")
 	now := v.c.now()
 	return v.c.volumes.commit(ctx, n, repository.Volume{
-		ID: volume.ID(n.ID), State: repository.Ready, Name: n.Name, Node: n.Node, SizeBytes: made.SizeBytes,
+		ID: volume.ID(n.ID), State: repository.Ready, Name: n.Name, Node: node, SizeBytes: made.SizeBytes,
 		Class: v.r.Class, Request: n.Request, Created: now, Changed: now,
 	})
 }
 
 // failed undoes what can be undone; after a full node the next one is tried.
-func (v *volumeCreation) failed(ctx context.Context, n repository.Name, cause error) (repository.Volume, error) {
+func (v *volumeCreation) failed(ctx context.Context, n repository.Name, node volume.NodeID, cause error) (repository.Volume, error) {
 	if n.Request.Source != (repository.Source{}) {
-		cause = v.c.lost(cause, n.Node, func() error { _, err := v.c.origin(ctx, n.Request.Source); return err })
+		cause = v.c.lost(cause, node, func() error { _, err := v.c.origin(ctx, n.Request.Source); return err })
 	}
-	record, err := v.c.volumes.fail(ctx, n, fault.Wrap(cause, "node", string(n.Node)))
+	record, err := v.c.volumes.fail(ctx, n, fault.Wrap(cause, "node", string(node)))
 	switch {
 	case err == nil:
 		return record, v.accept(found[repository.Volume]{name: repository.Revision[repository.Name]{Value: n}, record: record})
 	case mayRun(err), !fault.Is(err, fault.Exhausted) && !errors.Is(err, errRetired):
 		return repository.Volume{}, err
 	}
-	v.tried, v.full = append(v.tried, n.Node), append(v.full, err)
+	v.tried, v.full = append(v.tried, n.Node, node), append(v.full, err)
 	return repository.Volume{}, errAgain
 }

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -23,9 +22,10 @@ func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 }
 
-// paused is an engine that holds some of a group's volumes.
+// paused is a backend of a node that holds some of a group's volumes.
 type paused struct {
 	node    volume.NodeID
+	name    string
 	backend backend.Backend
 	volumes []volume.ID
 }
@@ -33,7 +33,9 @@ type paused struct {
 // cutGroup cuts one snapshot of each volume at one moment of all writes. No cut
 // begins before every engine has paused, and none counts unless every engine
 // then confirms that its pause held until it was told to end it: at each moment
-// between the last pause and the first resumption no volume was written to.
+// between the last pause and the first resumption no volume was written to. A pause
+// of a shared volume holds where it was asked for; so that nobody wrote elsewhere,
+// its record must say afterwards what it said before.
 func (c *Controller) cutGroup(ctx context.Context, n repository.Name, volumes []repository.Volume, r CreateGroupRequest) ([]backend.Snapshot, error) {
 	engines, err := c.groupEngines(ctx, volumes)
 	if err != nil {
@@ -46,18 +48,41 @@ func (c *Controller) cutGroup(ctx context.Context, n repository.Name, volumes []
 	if resumed := resume(ctx, engines, pause); held && resumed != nil && (err == nil || mayRun(err) || fault.Is(err, fault.Precondition)) {
 		err = resumed
 	}
+	if err == nil {
+		err = c.unmoved(ctx, volumes)
+	}
 	return cuts, err
 }
 
+// unmoved reports, as Transient, that a shared volume was published or otherwise
+// changed while it was cut.
+func (c *Controller) unmoved(ctx context.Context, volumes []repository.Volume) error {
+	for _, v := range volumes {
+		if !v.Class.Shared() {
+			continue
+		}
+		now, err := c.Volume(ctx, v.ID)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(now.Publications, v.Publications) || !now.Changed.Equal(v.Changed) {
+			return fault.New(fault.Transient, "volume %s was published or changed while it was cut: try again", v.ID)
+		}
+	}
+	return nil
+}
+
+func (p paused) holds(v repository.Volume) bool { return p.node == v.Node && p.name == v.Class.Backend }
+
 func (c *Controller) groupEngines(ctx context.Context, volumes []repository.Volume) (engines []paused, err error) {
 	for _, v := range volumes {
-		i := slices.IndexFunc(engines, func(p paused) bool { return p.node == v.Node })
+		i := slices.IndexFunc(engines, func(p paused) bool { return p.holds(v) })
 		if i < 0 {
 			b, err := c.engine(ctx, v.Node, v.Class.Backend)
 			if err != nil {
 				return nil, err
 			}
-			i, engines = len(engines), append(engines, paused{node: v.Node, backend: b})
+			i, engines = len(engines), append(engines, paused{node: v.Node, name: v.Class.Backend, backend: b})
 		}
 		engines[i].volumes = append(engines[i].volumes, v.ID)
 	}
@@ -78,7 +103,7 @@ func (c *Controller) cutPaused(ctx context.Context, n repository.Name, engines [
 	crashpoint.Here("controller: group paused")
 	cuts = make([]backend.Snapshot, len(volumes))
 	err = all(volumes, func(i int, v repository.Volume) error {
-		e := slices.IndexFunc(engines, func(p paused) bool { return p.node == v.Node })
+		e := slices.IndexFunc(engines, func(p paused) bool { return p.holds(v) })
 		var err error
 		cuts[i], err = engines[e].backend.CreateSnapshot(ctx, backend.CreateSnapshotRequest{
 			ID: n.Request.Members[v.ID], Volume: v.ID, Consistency: r.Consistency, Pause: pause, Secrets: r.Secrets,
@@ -107,13 +132,17 @@ func resume(ctx context.Context, engines []paused, pause backend.PauseID) error 
 // wait for it to lapse. The attempt can't take that for its own resumption: it
 // was undone before.
 func (c *Controller) release(ctx context.Context, n repository.Name) {
-	for _, node := range slices.Compact(slices.Sorted(maps.Values(n.MemberNodes))) {
-		b, err := c.engine(ctx, node, n.Backend)
+	held := map[where]bool{}
+	for source, node := range n.MemberNodes {
+		held[where{n.MemberBackend(source), node, true}] = true
+	}
+	for w := range held {
+		_, b, err := c.reach(ctx, w)
 		if err == nil {
 			err = b.Resume(ctx, backend.PauseID(n.ID))
 		}
 		if err != nil {
-			klog.FromContext(ctx).V(4).Info("Pause is left to lapse", "node", node, "groupSnapshot", n.ID, "err", err)
+			klog.FromContext(ctx).V(4).Info("Pause is left to lapse", "node", w.node, "groupSnapshot", n.ID, "err", err)
 		}
 	}
 }

@@ -45,6 +45,9 @@
 //     lost, since nobody was told of it. A retry makes its intent young again.
 //     (When sweeps come is told below.)
 //
+// What is said of a node here is of a backend whose volumes are on one; see below
+// for shared backends.
+//
 // Snapshots are made in the same way. A group snapshot's intent holds the ids of
 // all its members. Its cuts are good only for the process that saw every engine
 // confirm its pause, so a retry never takes them over: it undoes that attempt,
@@ -60,7 +63,7 @@
 // changes a record does so by compare-and-swap and looks at the state first, so
 // a publication and a deletion cannot both win.
 //
-// An engine on a node that is down makes a deletion Transient. If the operator
+// An engine on a node that is down makes a deletion of what is only there Transient. If the operator
 // has retired the node it succeeds, and leaves a tombstone. The order at the
 // node is: execute tombstones, announce itself, execute tombstones again. The
 // order here is: write the tombstone, then read the node's record again, and if
@@ -76,6 +79,32 @@
 // finds it pending; a confirmed one, which somebody may have been told of, only
 // Unpublish takes away. To count reads every volume's record; nodes without a
 // limit are not counted.
+//
+// A shared volume may be published to any node that has the backend: for readers on
+// many nodes to any number of them, or else to one. One that was created for such
+// readers alone is published read-only whatever is asked for.
+//
+// # Shared backends
+//
+// What a shared backend has is in the repository, and the engine of any node that
+// has the backend can do any call for it; it is idempotent by id there, and remembers
+// there what it erased. So
+//
+//   - a record's node is a hint: where the volume was last published, or else made.
+//     No topology is told of such a volume, and none limits it.
+//   - an intent is not bound to its node: a retry goes on, under the same id, at any
+//     node that answers, and so does an undo.
+//   - a deletion needs no tombstone: any engine does it. Transient while no node
+//     with the backend answers.
+//   - while a volume is published to a node for writing, that node's engine has what
+//     is not in the repository yet, so it alone acts on the volume and its snapshots:
+//     Transient while it is down. Otherwise the engine that the hint names is tried
+//     first, and any other that answers takes its place. It is asked for its
+//     capacity before, so that nothing is begun at one that is down.
+//   - a publication may come in between: then two engines act on one volume, and
+//     the backend sees to it that one of them loses. For a group snapshot that is
+//     not enough, since the pause of the one does not hold the other: it is void if a
+//     shared member's record changed while it was cut.
 //
 // # How long Ended records stay
 //

@@ -18,8 +18,9 @@ import (
 type engine struct {
 	backend.Backend // what no test of this package uses
 
-	mu        sync.Mutex
+	mu        *sync.Mutex
 	node      volume.NodeID
+	beside    *engine // the local one of the same node, for one of the shared backend
 	capacity  int64
 	volumes   map[volume.ID]backend.Volume
 	snapshots map[volume.SnapshotID]backend.Snapshot
@@ -30,6 +31,7 @@ type engine struct {
 	down      bool
 	cutFault  error         // what CreateSnapshot fails with
 	cutTime   time.Duration // how long CreateSnapshot takes
+	cutting   func()        // called in the middle of it
 	events    *events
 }
 
@@ -46,9 +48,24 @@ type events struct {
 }
 
 type event struct {
-	what  string
-	node  volume.NodeID
-	pause backend.PauseID
+	what   string
+	node   volume.NodeID
+	pause  backend.PauseID
+	volume volume.ID
+}
+
+// uses returns which nodes' engines did something with shared volumes since it was
+// asked last, without repetitions.
+func (e *events) uses() (nodes []volume.NodeID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all = slices.DeleteFunc(e.all, func(v event) bool {
+		if v.what == "use" && !slices.Contains(nodes, v.node) {
+			nodes = append(nodes, v.node)
+		}
+		return v.what == "use"
+	})
+	return nodes
 }
 
 func (e *events) add(v event) {
@@ -59,7 +76,7 @@ func (e *events) add(v event) {
 
 func newEngine(node volume.NodeID, capacity int64, log *events) *engine {
 	return &engine{
-		node: node, capacity: capacity, events: log,
+		node: node, capacity: capacity, events: log, mu: &sync.Mutex{},
 		volumes:   map[volume.ID]backend.Volume{},
 		snapshots: map[volume.SnapshotID]backend.Snapshot{},
 		deleted:   map[string]bool{},
@@ -69,13 +86,35 @@ func newEngine(node volume.NodeID, capacity int64, log *events) *engine {
 	}
 }
 
+// front is the shared backend at the node of another engine: it has what e has, and
+// pauses of its own.
+func (e *engine) front(beside *engine) *engine {
+	f := *e
+	f.node, f.beside, f.pauses = beside.node, beside, map[backend.PauseID]*pause{}
+	return &f
+}
+
+func (e *engine) isDown() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.down
+}
+
+// used notes that an engine of the shared backend did something.
+func (e *engine) used(id volume.ID) {
+	if e.beside != nil {
+		e.events.add(event{what: "use", node: e.node, volume: id})
+	}
+}
+
 // enter locks the engine unless it is down.
 func (e *engine) enter(ctx context.Context) (leave func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	away := e.beside != nil && e.beside.isDown()
 	e.mu.Lock()
-	if e.down {
+	if e.down || away {
 		e.mu.Unlock()
 		return nil, fault.New(fault.Transient, "connection refused")
 	}
@@ -96,6 +135,7 @@ func (e *engine) CreateVolume(ctx context.Context, r backend.CreateVolumeRequest
 		return backend.Volume{}, err
 	}
 	defer leave()
+	e.used(r.ID)
 	if e.deleted[string(r.ID)] {
 		return backend.Volume{}, fault.New(fault.Fenced, "volume %s was deleted", r.ID)
 	}
@@ -144,6 +184,7 @@ func (e *engine) DeleteVolume(ctx context.Context, id volume.ID) error {
 		return err
 	}
 	defer leave()
+	e.used(id)
 	if e.attached[id] {
 		return fault.New(fault.InUse, "volume %s is attached", id)
 	}
@@ -175,6 +216,7 @@ func (e *engine) change(ctx context.Context, id volume.ID, f func(*backend.Volum
 		return backend.Volume{}, err
 	}
 	defer leave()
+	e.used(id)
 	v, ok := e.volumes[id]
 	if !ok {
 		return backend.Volume{}, fault.New(fault.NotFound, "no volume %s", id)
@@ -194,11 +236,15 @@ func (e *engine) CreateSnapshot(ctx context.Context, r backend.CreateSnapshotReq
 	if e.cutTime > 0 {
 		time.Sleep(e.cutTime)
 	}
+	if e.cutting != nil {
+		e.cutting()
+	}
 	leave, err := e.enter(ctx)
 	if err != nil {
 		return backend.Snapshot{}, err
 	}
 	defer leave()
+	e.used(r.Volume)
 	if e.cutTime > 0 && r.Pause != "" && !e.holds(r.Pause) { // it was cutting when the pause ended
 		return backend.Snapshot{}, fault.New(fault.Precondition, "pause %s ended before the cut was made", r.Pause)
 	}
@@ -217,7 +263,7 @@ func (e *engine) CreateSnapshot(ctx context.Context, r backend.CreateSnapshotReq
 	case r.Pause != "" && !e.holds(r.Pause):
 		return backend.Snapshot{}, fault.New(fault.Precondition, "pause %s is not held", r.Pause)
 	}
-	e.events.add(event{"cut", e.node, r.Pause})
+	e.events.add(event{what: "cut", node: e.node, pause: r.Pause})
 	s := backend.Snapshot{
 		ID: r.ID, Volume: r.Volume, SizeBytes: v.SizeBytes, Consistency: r.Consistency, Filesystem: v.Filesystem, CreatedAt: time.Now().UTC(),
 	}
@@ -231,6 +277,7 @@ func (e *engine) DeleteSnapshot(ctx context.Context, id volume.SnapshotID) error
 		return err
 	}
 	defer leave()
+	e.used("")
 	delete(e.snapshots, id)
 	e.deleted[string(id)] = true
 	return nil
@@ -261,7 +308,7 @@ func (e *engine) Pause(ctx context.Context, id backend.PauseID, volumes []volume
 		}
 	}
 	e.pauses[id] = &pause{begun: time.Now(), volumes: volumes}
-	e.events.add(event{"pause", e.node, id})
+	e.events.add(event{what: "pause", node: e.node, pause: id})
 	return nil
 }
 
@@ -276,17 +323,22 @@ func (e *engine) Resume(ctx context.Context, id backend.PauseID) error {
 		return fault.New(fault.Precondition, "pause %s is not held", id)
 	}
 	if !p.resumed {
-		e.events.add(event{"resume", e.node, id})
+		e.events.add(event{what: "resume", node: e.node, pause: id})
 	}
 	p.resumed = true
 	return nil
 }
 
-func (e *engine) Allocated(_ context.Context, id volume.SnapshotID, offset int64) iter.Seq2[backend.Extent, error] {
+func (e *engine) Allocated(ctx context.Context, id volume.SnapshotID, offset int64) iter.Seq2[backend.Extent, error] {
 	return func(yield func(backend.Extent, error) bool) {
-		e.mu.Lock()
+		leave, err := e.enter(ctx)
+		if err != nil {
+			yield(backend.Extent{}, err)
+			return
+		}
+		e.used("")
 		s := e.snapshots[id]
-		e.mu.Unlock()
+		leave()
 		yield(backend.Extent{Offset: offset, Length: s.SizeBytes - offset}, nil)
 	}
 }

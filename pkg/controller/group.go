@@ -34,7 +34,10 @@ func (c *Controller) groupKind() kind[repository.Group] {
 func (c *Controller) undoMembers(ctx context.Context, n repository.Name) error {
 	c.release(ctx, n)
 	for source, id := range n.Request.Members {
-		member := repository.Name{ID: string(id), Node: n.MemberNodes[source], Backend: n.Backend}
+		member := repository.Name{
+			ID: string(id), Node: n.MemberNodes[source], Backend: n.MemberBackend(source),
+			Request: repository.Request{Source: repository.Source{Volume: source}},
+		}
 		if err := c.undoMember(ctx, member); err != nil {
 			return fault.Wrap(err, "undo snapshot", string(id))
 		}

@@ -22,11 +22,20 @@ func match(stored, asked repository.Request, sizeBytes int64) error {
 		return differs("mutable_parameters", parameters(stored.Mutable), parameters(asked.Mutable))
 	case stored.Source != asked.Source:
 		return differs("volume_content_source", source(stored.Source), source(asked.Source))
+	case stored.ReadOnly != asked.ReadOnly:
+		return differs("volume_capabilities", readers(stored.ReadOnly), readers(asked.ReadOnly))
 	case stored.Range != asked.Range && !asked.Range.Holds(sizeBytes):
 		return differs("capacity_range", fmt.Sprintf("%d bytes", sizeBytes),
 			fmt.Sprintf("required_bytes %d, limit_bytes %d", asked.Range.RequiredBytes, asked.Range.LimitBytes))
 	}
 	return nil
+}
+
+func readers(only bool) string {
+	if only {
+		return repository.MultiNodeReaderOnly + " alone"
+	}
+	return "modes for writing"
 }
 
 func differs(field, stored, asked string) error {

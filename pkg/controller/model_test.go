@@ -154,7 +154,7 @@ func (s *stage) comeBack(id volume.NodeID, repo *repository.Repository) {
 	e := s.engines[id]
 	e.set(func() { e.down = false })
 	ctx := s.t.Context()
-	backends := map[string]backend.Backend{volume.BackendLocal: e}
+	backends := map[string]backend.Backend{volume.BackendLocal: e, volume.BackendObject: s.fronts[id]}
 	n, err := repo.Nodes.Latest(ctx, string(id))
 	must(s.t, err)
 	if err := Exhume(ctx, repo, id, backends); err != nil && !fault.Is(err, fault.Transient) {
@@ -199,9 +199,12 @@ func (s *stage) call(ctx context.Context, c *Controller, a act, node volume.Node
 
 func (s *stage) create(ctx context.Context, c *Controller, a act, name string) error {
 	r := thick("v"+name, 0)
+	if a.Name == 2 { // so a group may have members of both backends
+		r.Class = shared("", 0).Class
+	}
 	r.Request.Range = volume.Range{RequiredBytes: mib, LimitBytes: 3 * mib}
 	if a.What == "clone" {
-		source, _ := s.named("v0")
+		source, _ := s.named("v" + name)
 		r.Name, r.Request.Source.Volume = "v"+name+"c", volume.ID(source)
 	}
 	if a.What == "restore" {

@@ -42,6 +42,9 @@ func Exhume(ctx context.Context, r *repository.Repository, node volume.NodeID, b
 
 func exhume(ctx context.Context, r *repository.Repository, t repository.Tombstone, backends map[string]backend.Backend) error {
 	for _, name := range slices.Sorted(maps.Keys(backends)) {
+		if volume.Shared(name) {
+			continue // of a shared backend nothing is deleted by tombstone
+		}
 		if err := erase(ctx, backends[name], t); err != nil {
 			return fault.Wrap(err, "execute tombstone", string(t.Volume)+string(t.Snapshot))
 		}

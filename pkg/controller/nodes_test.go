@@ -10,7 +10,7 @@ import (
 )
 
 func (w *world) exhume(node volume.NodeID) error {
-	return Exhume(w.t.Context(), w.repo, node, map[string]backend.Backend{volume.BackendLocal: w.engines[node]})
+	return Exhume(w.t.Context(), w.repo, node, map[string]backend.Backend{volume.BackendLocal: w.engines[node], volume.BackendObject: w.fronts[node]})
 }
 
 // TestARetiredNode: what is deleted while it is gone is deleted when it comes

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -155,11 +156,22 @@ func joined(errs []error) error {
 }
 
 // Capacity implements Service. A node that does not answer has none, since
-// nothing could be created on it.
+// nothing could be created on it. A shared backend has any, everywhere, if a node
+// has it at all: the scheduler asks for every class and every node, and what it is
+// told of must not keep a pod from one.
 func (c *Controller) Capacity(ctx context.Context, class volume.Class, t Topology) (backend.Capacity, error) {
+	if class.Shared() {
+		t = Topology{}
+	}
 	nodes, _, err := c.suitable(ctx, class, t)
 	if err != nil {
 		return backend.Capacity{}, err
+	}
+	if class.Shared() {
+		if home := c.repository.ID(); len(nodes) == 0 || class.Repository != "" && class.Repository != home {
+			return backend.Capacity{}, nil
+		}
+		return backend.Capacity{AvailableBytes: math.MaxInt64, MaximumVolumeBytes: class.MaximumBytes()}, nil
 	}
 	var sum backend.Capacity
 	for _, p := range c.probe(ctx, nodes, class) {

@@ -155,15 +155,18 @@ func (s storeLink) Delete(ctx context.Context, keys ...string) error {
 
 // engineLinks are a process's ways to the engines.
 type engineLinks struct {
-	engines map[volume.NodeID]*engine
-	p       *process
+	engines, fronts map[volume.NodeID]*engine
+	p               *process
 }
 
 func (e engineLinks) Backend(node repository.Node, name string) (backend.Backend, error) {
-	if name != volume.BackendLocal {
-		return nil, fault.New(fault.Unsupported, "backend %q", name)
+	switch name {
+	case volume.BackendLocal:
+		return engineLink{e.engines[node.ID], e.p}, nil
+	case volume.BackendObject:
+		return engineLink{e.fronts[node.ID], e.p}, nil
 	}
-	return engineLink{e.engines[node.ID], e.p}, nil
+	return nil, fault.New(fault.Unsupported, "backend %q", name)
 }
 
 type engineLink struct {

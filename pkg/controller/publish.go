@@ -34,6 +34,7 @@ func (c *Controller) publish(ctx context.Context, r PublishRequest) (repository.
 	if err != nil {
 		return repository.Volume{}, err
 	}
+	r.ReadOnly = r.ReadOnly || v.Request.ReadOnly
 	there, err := admits(v, r.Publication)
 	if err == nil && !there {
 		v, err = c.takePlace(ctx, r, node.Value)
@@ -44,8 +45,8 @@ func (c *Controller) publish(ctx context.Context, r PublishRequest) (repository.
 	return c.confirm(ctx, v, node.Value)
 }
 
-// takePlace records a publication. Precondition if the node is retired; others as
-// admits says.
+// takePlace records a publication. Precondition if the node is retired, or has not
+// the backend; others as admits says.
 func (c *Controller) takePlace(ctx context.Context, r PublishRequest, node repository.Node) (repository.Volume, error) {
 	if node.Retired {
 		return repository.Volume{}, fault.New(fault.Precondition, "node %q was retired by the operator: start its engine again to bring it back", r.Node)
@@ -56,6 +57,12 @@ func (c *Controller) takePlace(ctx context.Context, r PublishRequest, node repos
 		}
 		if there, err := admits(v, r.Publication); there || err != nil {
 			return v, err
+		}
+		if v.Class.Shared() {
+			if !slices.Contains(node.Backends, v.Class.Backend) {
+				return v, fault.New(fault.Precondition, "node %q: it has no backend %q, but %q: want a node whose engine has it", node.ID, v.Class.Backend, node.Backends)
+			}
+			v.Node = node.ID
 		}
 		p := r.Publication
 		p.Pending = node.MaxVolumes > 0
@@ -118,6 +125,12 @@ func admits(v repository.Volume, p repository.Publication) (there bool, err erro
 			return false, fault.New(fault.Exists, "it is published to node %q with access mode %s and readonly %t, and %s and %t are asked for: want the same, or unpublish it first", p.Node, other.AccessMode, other.ReadOnly, p.AccessMode, p.ReadOnly)
 		}
 	}
+	if v.Class.Shared() {
+		return false, alongside(v, p)
+	}
+	if p.AccessMode == repository.MultiNodeReaderOnly {
+		return false, fault.New(fault.Invalid, "volume_capability.access_mode: %s: a volume with %s %q is used on one node: want a SINGLE_NODE mode", p.AccessMode, volume.ParamBackend, v.Class.Backend)
+	}
 	if p.Node == v.Node {
 		return false, nil
 	}
@@ -125,6 +138,18 @@ func admits(v repository.Volume, p repository.Publication) (there bool, err erro
 		return false, fault.New(fault.InUse, "it is published to %s: want it unpublished there first, and then published to the node that has its data, %q", publishedTo(v), v.Node)
 	}
 	return false, fault.New(fault.Precondition, "node %q: its data are on node %q, and a local volume can be used only there", p.Node, v.Node)
+}
+
+// alongside reports, as InUse, that a shared volume cannot be published as well to
+// where it is published already: it can to readers on any number of nodes, or else
+// to one node.
+func alongside(v repository.Volume, p repository.Publication) error {
+	for _, other := range append(slices.Clip(v.Publications), p) {
+		if len(v.Publications) > 0 && other.AccessMode != repository.MultiNodeReaderOnly {
+			return fault.New(fault.InUse, "it is published to %s, and %s is asked for on node %q: want %s for both, or want it unpublished there first", publishedTo(v), p.AccessMode, p.Node, repository.MultiNodeReaderOnly)
+		}
+	}
+	return nil
 }
 
 // roomFor counts a node's publications of other volumes. Exhausted if it cannot

@@ -13,7 +13,7 @@ import (
 // mode at a time.
 func TestWhoMayPublish(t *testing.T) {
 	modes := []string{
-		"SINGLE_NODE_WRITER", "SINGLE_NODE_READER_ONLY", "SINGLE_NODE_SINGLE_WRITER", "SINGLE_NODE_MULTI_WRITER", "MULTI_NODE_READER_ONLY",
+		"SINGLE_NODE_WRITER", "SINGLE_NODE_READER_ONLY", "SINGLE_NODE_SINGLE_WRITER", "SINGLE_NODE_MULTI_WRITER",
 	}
 	for _, mode := range modes {
 		inWorld(t, 2, func(t *testing.T, w *world) {
@@ -28,6 +28,8 @@ func TestWhoMayPublish(t *testing.T) {
 
 			_, err := publish(elsewhere)
 			wantKind(t, err, fault.Precondition, `"n2"`, `"n1"`)
+			_, err = publish(repository.Publication{Node: "n1", AccessMode: repository.MultiNodeReaderOnly, ReadOnly: true})
+			wantKind(t, err, fault.Invalid, "SINGLE_NODE mode")
 			first, err := publish(here)
 			must(t, err)
 			if again, err := publish(here); err != nil || !reflect.DeepEqual(again, first) {

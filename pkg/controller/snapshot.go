@@ -27,10 +27,18 @@ func (c *Controller) snapshotKind() kind[repository.Snapshot] {
 			return s
 		},
 		undo: func(ctx context.Context, n repository.Name) error {
-			return c.erase(ctx, n.Backend, repository.Tombstone{Node: n.Node, Snapshot: volume.SnapshotID(n.ID)})
+			w, err := c.whereSnapshot(ctx, where{backend: n.Backend, node: n.Node}, n.Request.Source.Volume)
+			if err != nil {
+				return err
+			}
+			return c.erase(ctx, w, repository.Tombstone{Snapshot: volume.SnapshotID(n.ID)})
 		},
 		dispose: func(ctx context.Context, s repository.Snapshot) error {
-			return c.erase(ctx, s.Class.Backend, repository.Tombstone{Node: s.Node, Snapshot: s.ID})
+			w, err := c.whereSnapshot(ctx, where{backend: s.Class.Backend, node: s.Node}, s.Volume)
+			if err != nil {
+				return err
+			}
+			return c.erase(ctx, w, repository.Tombstone{Snapshot: s.ID})
 		},
 	}
 }
@@ -63,7 +71,7 @@ func (c *Controller) DeleteSnapshot(ctx context.Context, h volume.Handle) error 
 // Snapshot implements Service.
 func (c *Controller) Snapshot(ctx context.Context, h volume.Handle) (repository.Snapshot, error) {
 	if h.Repository != c.repository.ID() {
-		return repository.Snapshot{}, fault.New(fault.NotFound, "snapshot %q: it is of repository %s, and this is %s: local volumes cannot be imported", h, h.Repository, c.repository.ID())
+		return repository.Snapshot{}, fault.New(fault.NotFound, "snapshot %q: it is of repository %s, and this is %s: it has none to import", h, h.Repository, c.repository.ID())
 	}
 	record, err := c.repository.Snapshots.Latest(ctx, string(h.Snapshot))
 	if err != nil && !fault.Is(err, fault.NotFound) {
@@ -105,13 +113,23 @@ func (c *Controller) Snapshots(ctx context.Context, after volume.SnapshotID, lim
 	return page, volume.SnapshotID(position), err
 }
 
+// reader returns an engine that can tell of a snapshot.
+func (c *Controller) reader(ctx context.Context, s repository.Snapshot) (backend.Backend, error) {
+	w, err := c.whereSnapshot(ctx, where{backend: s.Class.Backend, node: s.Node}, s.Volume)
+	if err != nil {
+		return nil, err
+	}
+	_, b, err := c.reach(ctx, w)
+	return b, err
+}
+
 // Allocated implements Service.
 func (c *Controller) Allocated(ctx context.Context, h volume.Handle, offset int64) (sizeBytes int64, extents iter.Seq2[backend.Extent, error], err error) {
 	s, err := c.Snapshot(ctx, h)
 	if err != nil {
 		return 0, nil, err
 	}
-	b, err := c.engine(ctx, s.Node, s.Class.Backend)
+	b, err := c.reader(ctx, s)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -131,7 +149,7 @@ func (c *Controller) Delta(ctx context.Context, base, target volume.Handle, offs
 	if from.Volume != to.Volume {
 		return 0, nil, fault.New(fault.Invalid, "base_snapshot_id: %s is of volume %s and target_snapshot_id is of volume %s: want two snapshots of one volume", base, from.Volume, to.Volume)
 	}
-	b, err := c.engine(ctx, to.Node, to.Class.Backend)
+	b, err := c.reader(ctx, to)
 	if err != nil {
 		return 0, nil, err
 	}

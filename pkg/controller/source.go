@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"slices"
 
 	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -13,8 +14,7 @@ import (
 // nothing: a blank volume, anywhere.
 type origin struct {
 	backend.Source
-	node      volume.NodeID
-	backend   string
+	where
 	sizeBytes int64
 	what      string // for messages
 }
@@ -31,13 +31,14 @@ func (c *Controller) origin(ctx context.Context, s repository.Source) (origin, e
 		if err != nil {
 			return origin{}, err
 		}
-		return origin{backend.Source{Snapshot: snapshot.ID}, snapshot.Node, snapshot.Class.Backend, snapshot.SizeBytes, "snapshot " + s.Snapshot}, nil
+		shared := snapshot.Class.Shared()
+		return origin{backend.Source{Snapshot: snapshot.ID}, where{snapshot.Class.Backend, snapshot.Node, !shared}, snapshot.SizeBytes, "snapshot " + s.Snapshot}, nil
 	case s.Volume != "":
 		v, err := c.Volume(ctx, s.Volume)
 		if err != nil {
 			return origin{}, err
 		}
-		return origin{backend.Source{Volume: v.ID}, v.Node, v.Class.Backend, v.SizeBytes, "volume " + string(v.ID)}, nil
+		return origin{backend.Source{Volume: v.ID}, whereIs(v), v.SizeBytes, "volume " + string(v.ID)}, nil
 	}
 	return origin{}, nil
 }
@@ -59,10 +60,23 @@ func (o origin) size(r volume.Range, minimumBytes int64) (int64, error) {
 	return sizeBytes, err
 }
 
-// pin narrows a topology to the origin's node, since a local volume is cloned
-// where it is. Exhausted, naming the node, if the topology excludes it.
+// suits reports, as Invalid, an origin of another backend than the class's.
+func (o origin) suits(class volume.Class) error {
+	if o.what == "" || o.backend == class.Backend {
+		return nil
+	}
+	return fault.New(fault.Invalid, "volume_content_source: %s has %s %q and the class has %q: want a class with %q: a volume cannot be made from one of another backend yet", o.what, volume.ParamBackend, o.backend, class.Backend, o.backend)
+}
+
+// pin narrows a topology to the origin's node if it is only there: a local volume is
+// cloned where it is. Exhausted, naming the node, if the topology excludes it. What
+// is shared is best made where its origin was used last.
 func (o origin) pin(t Topology) (Topology, error) {
 	if o.node == "" {
+		return t, nil
+	}
+	if !o.alone {
+		t.Preferred = append(slices.Clip(t.Preferred), o.node)
 		return t, nil
 	}
 	if !t.allows(o.node) {

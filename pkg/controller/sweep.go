@@ -11,6 +11,7 @@ import (
 
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/repository"
+	"github.com/holkas-io/holkas/pkg/volume"
 )
 
 const (
@@ -228,6 +229,9 @@ func (c *Controller) sweepTombstones(ctx context.Context) error {
 
 func (c *Controller) execute(ctx context.Context, n repository.Node, t repository.Tombstone) error {
 	for _, name := range n.Backends {
+		if volume.Shared(name) {
+			continue
+		}
 		if err := c.eraseAt(ctx, n, name, t); err != nil {
 			return err
 		}

@@ -30,10 +30,10 @@ func (c *Controller) volumeKind() kind[repository.Volume] {
 			return v
 		},
 		undo: func(ctx context.Context, n repository.Name) error {
-			return c.erase(ctx, n.Backend, repository.Tombstone{Node: n.Node, Volume: volume.ID(n.ID)})
+			return c.erase(ctx, where{n.Backend, n.Node, !volume.Shared(n.Backend)}, repository.Tombstone{Volume: volume.ID(n.ID)})
 		},
 		dispose: func(ctx context.Context, v repository.Volume) error {
-			return c.erase(ctx, v.Class.Backend, repository.Tombstone{Node: v.Node, Volume: v.ID})
+			return c.erase(ctx, whereIs(v), repository.Tombstone{Volume: v.ID})
 		},
 	}
 }
@@ -98,7 +98,7 @@ func (c *Controller) VolumeHealth(ctx context.Context, id volume.ID) (VolumeHeal
 		return VolumeHealth{}, err
 	}
 	var health []backend.Health
-	b, err := c.engine(ctx, v.Node, v.Class.Backend)
+	node, b, err := c.reach(ctx, whereIs(v))
 	if err == nil {
 		asked, cancel := context.WithTimeout(ctx, probeTimeout)
 		health, err = b.VolumeHealth(asked, id)
@@ -111,14 +111,15 @@ func (c *Controller) VolumeHealth(ctx context.Context, id volume.ID) (VolumeHeal
 		if _, err := c.Volume(ctx, id); err != nil { // deleted meanwhile
 			return VolumeHealth{}, err
 		}
-		health = []backend.Health{{
-			Severity: backend.DataLoss, Reason: "VolumeMissing",
-			Message: fmt.Sprintf("node %q has no volume %s, though the repository has its record: was its pool replaced? Restore the pool, or delete the volume", v.Node, id),
-		}}
+		message := fmt.Sprintf("node %q has no volume %s, though the repository has its record: was its pool replaced? Restore the pool, or delete the volume", node, id)
+		if v.Class.Shared() {
+			message = fmt.Sprintf("the repository has no data of volume %s, though it has its record: were objects deleted? Put them back, or delete the volume", id)
+		}
+		health = []backend.Health{{Severity: backend.DataLoss, Reason: "VolumeMissing", Message: message}}
 	case err != nil:
 		health = []backend.Health{{
 			Severity: backend.Inaccessible, Reason: "NodeUnreachable",
-			Message: fmt.Sprintf("the engine of node %q does not answer: %v", v.Node, err),
+			Message: fmt.Sprintf("the engine of node %q does not answer: %v", node, err),
 		}}
 	}
 	return VolumeHealth{Volume: id, Health: health}, nil

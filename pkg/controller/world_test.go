@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -28,6 +29,8 @@ type world struct {
 	t       *testing.T
 	store   objstore.Store
 	engines map[volume.NodeID]*engine
+	shared  *engine                   // what all engines of the shared backend have
+	fronts  map[volume.NodeID]*engine // these engines
 	events  events
 	repo    *repository.Repository // for the test itself
 	c       *Controller            // an undisturbed controller, for the test itself
@@ -42,12 +45,14 @@ func inWorld(t *testing.T, nodes int, test func(t *testing.T, w *world)) {
 
 func newWorld(t *testing.T, store objstore.Store, nodes int) *world {
 	t.Helper()
-	w := &world{t: t, store: store, engines: map[volume.NodeID]*engine{}}
+	w := &world{t: t, store: store, engines: map[volume.NodeID]*engine{}, fronts: map[volume.NodeID]*engine{}}
+	w.shared = newEngine("", 1<<60, &w.events)
 	w.c = w.controller(immortal())
 	w.repo = w.c.repository
 	for i := range nodes {
 		id := volume.NodeID(fmt.Sprintf("n%d", i+1))
 		w.engines[id] = newEngine(id, 100*gib, &w.events)
+		w.fronts[id] = w.shared.front(w.engines[id])
 		w.announce(repository.Node{ID: id})
 	}
 	return w
@@ -60,7 +65,7 @@ func (w *world) announce(n repository.Node) {
 		n.Machine = "m"
 	}
 	if n.Backends == nil {
-		n.Backends = []string{volume.BackendLocal}
+		n.Backends = []string{volume.BackendLocal, volume.BackendObject}
 	}
 	if n.Pools == nil {
 		n.Pools = []repository.Pool{{Name: "fast", Type: volume.XFSPool}}
@@ -91,7 +96,7 @@ func (w *world) controller(p *process) *Controller {
 }
 
 func (w *world) over(repo *repository.Repository, p *process) *Controller {
-	c, err := New(Options{Repository: repo, Engines: engineLinks{w.engines, p}})
+	c, err := New(Options{Repository: repo, Engines: engineLinks{w.engines, w.fronts, p}})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -104,6 +109,13 @@ func thick(name string, size int64) CreateVolumeRequest {
 		Class:   volume.Class{Backend: volume.BackendLocal, Provisioning: volume.Thick, MaxSnapshotPause: time.Second},
 		Request: repository.Request{Range: volume.Range{RequiredBytes: size}},
 	}
+}
+
+// shared is a request for a volume of the shared backend.
+func shared(name string, size int64) CreateVolumeRequest {
+	r := thick(name, size)
+	r.Class = volume.Class{Backend: volume.BackendObject}.WithDefaults()
+	return r
 }
 
 // volume creates one, undisturbed.
@@ -147,11 +159,19 @@ func (w *world) sweepAll() {
 func (w *world) audit() (faults []string) {
 	w.t.Helper()
 	ctx := w.t.Context()
-	for node, e := range w.engines {
+	engines := maps.Clone(w.engines)
+	engines[""] = w.shared
+	for node, e := range engines {
+		of := func(class volume.Class, at volume.NodeID) bool {
+			return class.Shared() && node == "" || !class.Shared() && node == at
+		}
 		var volumes []volume.ID
 		var snapshots []volume.SnapshotID
 		must(w.t, each(ctx, w.repo.Volumes, func(v repository.Volume) error {
-			if v.Node != node {
+			if v.State == repository.Ended && node == "" { // an ended record says no more of where it was
+				faults = append(faults, fmt.Sprintf("record %+v", v))
+			}
+			if v.State == repository.Ended || !of(v.Class, v.Node) {
 				return nil
 			}
 			volumes = append(volumes, v.ID)
@@ -165,7 +185,10 @@ func (w *world) audit() (faults []string) {
 			return nil
 		}))
 		must(w.t, each(ctx, w.repo.Snapshots, func(s repository.Snapshot) error {
-			if s.Node == node {
+			if s.State == repository.Ended && node == "" {
+				faults = append(faults, fmt.Sprintf("record %+v", s))
+			}
+			if s.State != repository.Ended && of(s.Class, s.Node) {
 				snapshots = append(snapshots, s.ID)
 				if ok, err := w.c.visible(ctx, s); err != nil || !ok {
 					faults = append(faults, fmt.Sprintf("record %+v is not visible: %v", s, err))
