@@ -88,7 +88,7 @@ func TestTombstonesAreNotForSharedBackends(t *testing.T) {
 	})
 }
 
-// TestASharedIntentGoesOnElsewhere: the node of an intent is down, and another one
+// TestASharedIntentGoesOnElsewhere: the node of an intent is gone, and another one
 // goes on under the same id.
 func TestASharedIntentGoesOnElsewhere(t *testing.T) {
 	inWorld(t, 2, func(t *testing.T, w *world) {
@@ -101,13 +101,14 @@ func TestASharedIntentGoesOnElsewhere(t *testing.T) {
 			t.Fatalf("intent %+v, %v, volumes %v, died %t: %v", intent.Value, stored, w.shared.volumeIDs(), p.died(), err)
 		}
 		w.engines["n1"].down = true
+		must(t, Retire(t.Context(), w.repo, "n1", w.c.now()))
 		v, err := w.c.CreateVolume(t.Context(), r)
 		if err != nil || v.Node != "n2" || string(v.ID) != intent.Value.ID {
 			t.Errorf("made %+v, %v; want %s by n2", v, err, intent.Value.ID)
 		}
 		w.engines["n2"].down = true
 		_, err = w.c.CreateVolume(t.Context(), shared("two", mib))
-		wantKind(t, err, fault.Transient, "n1", "n2")
+		wantKind(t, err, fault.Transient, "n2")
 		w.engines["n2"].down = false
 		w.sweepAll()
 		w.clean("in the end")
