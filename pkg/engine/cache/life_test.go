@@ -100,7 +100,7 @@ func TestNoDisk(t *testing.T) {
 	must(t, c.Close(ctx))
 }
 
-type noStorage struct{}
+type noStorage struct{ disk.Storage } // of which no other method is called
 
 func (noStorage) Open(string) (disk.File, error) { return nil, fault.New(fault.NotFound, "none") }
 func (noStorage) Create(string, int64, []byte) (disk.File, error) {

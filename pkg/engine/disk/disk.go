@@ -32,6 +32,16 @@ type Storage interface {
 	Create(path string, bytes int64, head []byte) (File, error)
 	// Open opens a file. NotFound if there is none.
 	Open(path string) (File, error)
+	// Remove removes a file, durably, whether it is open or not. An absent one is
+	// success.
+	Remove(path string) error
+	// Link gives a file a second name in the same folder, durably, whether it is open
+	// or not. NotFound if there is none; Exists if the name is taken.
+	Link(path, to string) error
+	// Rename gives a file another name in the same folder, durably, whether it is
+	// open or not; the file that had the name loses it in the same moment. NotFound if
+	// there is none.
+	Rename(path, to string) error
 }
 
 // Buffer returns n zero bytes at an aligned address.

@@ -57,6 +57,32 @@ func (Files) Open(path string) (File, error) {
 	return f, nil
 }
 
+// Remove removes a file, see Storage.
+func (Files) Remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return kind(err, "remove", path)
+	}
+	return kind(syncDir(filepath.Dir(path)), "remove", path)
+}
+
+// Link gives a file a second name, see Storage.
+func (Files) Link(path, to string) error {
+	err := os.Link(path, to)
+	if err == nil {
+		err = syncDir(filepath.Dir(to))
+	}
+	return kind(err, "link", path)
+}
+
+// Rename renames a file, see Storage.
+func (Files) Rename(path, to string) error {
+	err := os.Rename(path, to)
+	if err == nil {
+		err = syncDir(filepath.Dir(to))
+	}
+	return kind(err, "rename", path)
+}
+
 type file struct{ *os.File }
 
 func open(path string, flags int) (file, error) {

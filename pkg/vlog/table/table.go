@@ -133,6 +133,15 @@ func (t *Table) Grow(blocks vlog.Block) {
 	t.root = append(t.root, make([]rootEntry, max(0, need-len(t.root)))...)
 }
 
+// SetLimit changes the memory limit, see Options. What is beyond it goes as leaves
+// are needed.
+func (t *Table) SetLimit(bytes int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.limit = max(bytes, slabBytes)
+	t.roomLocked(0)
+}
+
 // Blocks returns the size of the volume.
 func (t *Table) Blocks() vlog.Block {
 	t.mu.RLock()

@@ -206,13 +206,6 @@ func (d *Disk) Put(path string, b []byte) {
 	d.files[path] = &content{durable: paged(b), view: paged(b)}
 }
 
-// Remove deletes a file.
-func (d *Disk) Remove(path string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.files, path)
-}
-
 // Create makes a file in one step, see disk.Storage.
 func (d *Disk) Create(path string, size int64, head []byte) (disk.File, error) {
 	d.mu.Lock()
@@ -244,6 +237,56 @@ func (d *Disk) Open(path string) (disk.File, error) {
 	}
 	c.open = true
 	return &handle{d, c, d.life}, nil
+}
+
+// Remove removes a file, see disk.Storage. It is one step, durable at once.
+func (d *Disk) Remove(path string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopped {
+		return ErrStopped
+	}
+	if d.files[path] != nil && !d.step() {
+		return ErrStopped
+	}
+	delete(d.files, path)
+	return nil
+}
+
+// Link gives a file a second name, see disk.Storage. It is one step, durable at
+// once, as Rename is.
+func (d *Disk) Link(path, to string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.stopped:
+		return ErrStopped
+	case d.files[path] == nil:
+		return fault.New(fault.NotFound, "link %s: no such file", path)
+	case d.files[to] != nil:
+		return fault.New(fault.Exists, "link %s: %s is there", path, to)
+	case !d.step():
+		return ErrStopped
+	}
+	d.files[to] = d.files[path]
+	return nil
+}
+
+// Rename renames a file, see disk.Storage.
+func (d *Disk) Rename(path, to string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.stopped:
+		return ErrStopped
+	case d.files[path] == nil:
+		return fault.New(fault.NotFound, "rename %s: no such file", path)
+	case !d.step():
+		return ErrStopped
+	}
+	d.files[to] = d.files[path]
+	delete(d.files, path)
+	return nil
 }
 
 // step counts a step and reports whether there is still power after it.
