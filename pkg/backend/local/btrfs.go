@@ -3,9 +3,9 @@ package local
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,9 +18,10 @@ import (
 // subvolume of its own, and sharing is a snapshot of the subvolume, which takes
 // the same few milliseconds whatever is in it.
 type btrfs struct {
-	root   string
-	speed  *speed
-	waited *waited
+	root     string
+	speed    *speed
+	commits  *round
+	cleaning *cleaning
 }
 
 func (b btrfs) poolType() volume.PoolType { return volume.BtrfsPool }
@@ -84,8 +85,10 @@ func (b btrfs) owed(dir string, sizeBytes int64) (int64, error) {
 }
 
 // settle commits, since btrfs counts what it allocates only then, and wakes up
-// what cleans deleted subvolumes away.
-func (b btrfs) settle() error {
+// what cleans deleted subvolumes away. All who need it meanwhile share a commit.
+func (b btrfs) settle() error { return b.commits.do(b.commit) }
+
+func (b btrfs) commit() error {
 	f, err := os.Open(b.root)
 	if err != nil {
 		return err
@@ -96,51 +99,63 @@ func (b btrfs) settle() error {
 // quiet commits, so that a snapshot of a subvolume, which commits, has little to.
 func (b btrfs) quiet() error { return b.settle() }
 
-// reclaimLimit is how long reclaim waits. Where it waited in vain, as in a pool
-// that is too full to be cleaned, it does not wait again for reclaimPatience.
+// reclaim waits for btrfs to take back what subvolumes had that were deleted
+// before, which it does in the background. All who need it share a wait.
+func (b btrfs) reclaim() error { return b.cleaning.round.do(b.clean) }
+
+// cleaningLimit is how long clean waits. Where it waited in vain, as in a pool
+// that is too full to be cleaned, it does not wait again for cleaningPatience.
 const (
-	reclaimLimit    = 2 * time.Second
-	reclaimPatience = time.Minute
+	cleaningLimit    = 2 * time.Second
+	cleaningPatience = time.Minute
 )
 
-// waited is when reclaim waited in vain.
-type waited struct {
-	mu sync.Mutex
-	at time.Time
+// cleaning is the wait for deleted subvolumes.
+type cleaning struct {
+	round  round
+	limit  time.Duration
+	inVain time.Time // when it was last; touched only in the round
 }
 
-// reclaim waits for btrfs to take back what deleted subvolumes had, which it does
-// in the background.
-func (b btrfs) reclaim() error {
-	if err := b.settle(); err != nil {
+func (b btrfs) clean() error {
+	if err := b.settle(); err != nil { // wakes what cleans
 		return err
 	}
-	f, err := os.Open(b.root)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	b.waited.mu.Lock()
-	defer b.waited.mu.Unlock()
-	limit := reclaimLimit
-	if time.Since(b.waited.at) < reclaimPatience {
+	limit := b.cleaning.limit
+	if time.Since(b.cleaning.inVain) < cleaningPatience {
 		limit = 0
 	}
-	for began := time.Now(); ; <-time.After(5 * time.Millisecond) {
-		cleaning, err := cleaning(f)
-		switch {
-		case err != nil:
-			return err
-		case !cleaning:
-			b.waited.at = time.Time{}
-			return b.settle()
-		case limit == 0:
-			return nil // what is not back yet is missing in room
-		case time.Since(began) > limit:
-			b.waited.at = time.Now()
-			return nil
-		}
+	clean, err := b.waitForCleaning(limit)
+	switch {
+	case err != nil:
+		return err
+	case clean:
+		b.cleaning.inVain = time.Time{}
+		return b.settle()
+	case limit > 0:
+		b.cleaning.inVain = time.Now()
 	}
+	return nil // what is not back yet is missing in room
+}
+
+// waitForCleaning reports whether all subvolumes that are deleted now are gone
+// within a limit.
+func (b btrfs) waitForCleaning(limit time.Duration) (clean bool, err error) {
+	f, err := os.Open(b.root)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	waitFor, err := deletedSubvolumes(f)
+	for began := time.Now(); err == nil && len(waitFor) > 0; <-time.After(5 * time.Millisecond) {
+		if time.Since(began) >= limit {
+			return false, nil
+		}
+		var left map[uint64]bool
+		left, err = deletedSubvolumes(f)
+		maps.DeleteFunc(waitFor, func(id uint64, _ bool) bool { return !left[id] })
+	}
+	return err == nil, err
 }
 
 // room leaves a 16th of all thick volumes and an 8th of all debts for metadata,

@@ -39,7 +39,7 @@ func (b *Backend) deleteVolume(ctx context.Context, id volume.ID) error {
 			return err
 		}
 		p.space.drop(id)
-		p.space.doubt()
+		p.space.doubt(p.record.SizeBytes)
 		p.cuts.forget(id)
 	}
 	return b.ended(open, away, string(id), len(found) > 0)
@@ -71,7 +71,7 @@ func (b *Backend) deleteSnapshot(ctx context.Context, id volume.SnapshotID) erro
 		if err := p.discard(string(id), p.dir); err != nil {
 			return err
 		}
-		p.space.doubt()
+		p.space.doubt(p.record.SizeBytes)
 	}
 	return b.ended(open, away, string(id), len(found) > 0)
 }

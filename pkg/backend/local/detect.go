@@ -36,7 +36,7 @@ func mediumAt(root string) (medium, error) {
 	case unix.XFS_SUPER_MAGIC:
 		return xfs{root: root, speed: newSpeed(), removals: &removals{}}, nil
 	case unix.BTRFS_SUPER_MAGIC:
-		return btrfs{root: root, speed: newSpeed(), waited: &waited{}}, nil
+		return btrfs{root: root, speed: newSpeed(), commits: &round{}, cleaning: &cleaning{limit: cleaningLimit}}, nil
 	}
 	return nil, fault.New(fault.Precondition, "%s is on a filesystem (statfs type %#x) whose files cannot share extents as snapshots need it: want XFS with reflink, or btrfs", root, st.Type)
 }

@@ -82,6 +82,11 @@
 // of extents, since btrfs keeps an extent until the last of it is free. Thin
 // volumes are best kept in a pool of their own.
 //
+// What was deleted gives its room back in the background. A call waits for that,
+// a second or two at most, only if it does not fit without; Capacity only if what
+// was deleted is more than an eighth of what it would say. All who wait at once
+// share the wait, and the commits that btrfs needs to tell its room (type round).
+//
 // # Locks, in the order in which they are taken
 //
 //  1. volumes (Backend.locks), in ascending order of id; a pause holds its own
@@ -89,7 +94,8 @@
 //  2. a snapshot (Backend.cutLocks)
 //  3. pool.mu, the state of one pool
 //  4. pauses.mu, pause.mu, devices.mu, space.mu, cutTimes.mu, speed.mu, freeze.mu:
-//     leaves, but for pause.mu before freeze.mu
+//     leaves, but for pause.mu before freeze.mu; space.mu is not held while
+//     anybody waits for what was deleted
 //
 // Waiting for the first two ends with the caller's context, as Busy.
 //

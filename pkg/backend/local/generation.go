@@ -148,13 +148,17 @@ func inodeOf(f *os.File) (uint64, error) {
 	return st.Ino, nil
 }
 
-// cleaning reports whether deleted subvolumes still hold room. f is any file of
-// the filesystem.
-func cleaning(f *os.File) (bool, error) {
+// deletedSubvolumes returns the ids of the deleted subvolumes that still hold
+// room. f is any file of the filesystem.
+func deletedSubvolumes(f *os.File) (map[uint64]bool, error) {
 	from := treeKey{object: orphans, is: orphanItemKey}
 	to := treeKey{object: orphans, is: orphanItemKey, offset: ^uint64(0)}
-	for _, err := range treeItems(f, rootTree, from, to) {
-		return err == nil, err
+	ids := map[uint64]bool{}
+	for item, err := range treeItems(f, rootTree, from, to) {
+		if err != nil {
+			return nil, err
+		}
+		ids[item.key.offset] = true
 	}
-	return false, nil
+	return ids, nil
 }

@@ -4,12 +4,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
-
-// measureAgain is how long a measured debt is used before it is measured anew.
-const measureAgain = 5 * time.Second
 
 // space keeps a pool's promises: a write into a thick volume never fails for
 // want of room.
@@ -35,9 +31,12 @@ const measureAgain = 5 * time.Second
 type space struct {
 	medium medium
 
+	measuring round
+
 	mu       sync.Mutex
 	accounts map[volume.ID]*account
 	pending  claim // of what is under way
+	removed  int64 // size of what was removed since it was last waited for
 }
 
 // account is what is known of one volume.
@@ -47,7 +46,9 @@ type account struct {
 	thick bool
 	owed  int64     // at most; a thin volume's is never a measured one
 	at    time.Time // when it was measured; zero: only a bound
-	holds int       // cuts under way, during which the bound stands
+
+	holds  int // cuts under way, during which the bound stands
+	raised int // how often owed rose: what was measured before says nothing then
 }
 
 // claim is a change to a pool's sums.
@@ -74,6 +75,11 @@ func claimOf(thick bool, size, owed int64) claim {
 	return claim{thinOwed: owed}
 }
 
+// raise makes the debt a bound that is higher than before.
+func (a *account) raise(owed int64) {
+	a.owed, a.at, a.raised = owed, time.Time{}, a.raised+1
+}
+
 func (a *account) claim() claim { return claimOf(a.thick, a.size, a.owed) }
 
 // missing returns how many bytes the room lacks to keep the promise, or less
@@ -98,7 +104,7 @@ func (s *space) set(id volume.ID, a account, measured bool) {
 		a.at = time.Now()
 	}
 	if old := s.accounts[id]; old != nil {
-		a.holds = old.holds
+		a.holds, a.raised = old.holds, old.raised+1
 		*old = a // hold points to it
 		return
 	}
@@ -121,7 +127,7 @@ func (s *space) grow(id volume.ID, more, owes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if a := s.accounts[id]; a != nil {
-		a.size, a.owed = a.size+more, a.owed+owes
+		a.size, a.owed, a.raised = a.size+more, a.owed+owes, a.raised+1
 	}
 }
 
@@ -141,88 +147,15 @@ func (s *space) volumes() map[volume.ID]bool {
 	return ids
 }
 
-// doubt makes every debt a bound again, after a snapshot or clone was deleted.
-func (s *space) doubt() {
+// doubt makes every debt a bound again, after a volume or snapshot of this size
+// was removed.
+func (s *space) doubt(size int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.removed += size
 	for _, a := range s.accounts {
 		a.at = time.Time{}
 	}
-}
-
-// reserve sets a claim aside until release is called, when what it stood for is
-// in the accounts and in the pool's own figures. Exhausted if it breaks the
-// promise.
-func (s *space) reserve(c claim) (release func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.admitLocked(c); err != nil {
-		return nil, err
-	}
-	s.pending = s.pending.plus(c)
-	return sync.OnceFunc(func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.pending = s.pending.plus(c.negative())
-	}), nil
-}
-
-// hold raises a volume's debt to its whole size, since it is about to be shared,
-// and keeps it there until release is called. Exhausted if that breaks the
-// promise. also is claimed at the same time, as reserve does.
-func (s *space) hold(id volume.ID, also claim) (release func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	a := s.accounts[id]
-	if a == nil {
-		return nil, fault.New(fault.Internal, "volume %s is in no account", id)
-	}
-	a.owed, a.at = a.size, time.Time{}
-	a.holds++
-	if err := s.admitLocked(also); err != nil {
-		a.holds--
-		return nil, err
-	}
-	s.pending = s.pending.plus(also)
-	return sync.OnceFunc(func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		a.holds--
-		s.pending = s.pending.plus(also.negative())
-	}), nil
-}
-
-// thicken makes a thin volume thick: its holes are taken at once, until release
-// is called when they are, and what it shares is a thick volume's debt from now
-// on. Exhausted if that breaks the promise; it is thin then.
-func (s *space) thicken(id volume.ID, disk string) (release func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	a := s.accounts[id]
-	owed, err := s.medium.owed(a.dir, a.size)
-	if err != nil {
-		return nil, err
-	}
-	allocated, err := allocatedBytes(disk)
-	if err != nil {
-		return nil, err
-	}
-	holes := claim{takes: max(0, a.size-allocated)}
-	a.thick, a.owed = true, max(0, owed-holes.takes)
-	a.holds++
-	if err := s.admitLocked(holes); err != nil {
-		a.thick, a.owed = false, a.size
-		a.holds--
-		return nil, err
-	}
-	s.pending = s.pending.plus(holes)
-	return sync.OnceFunc(func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		a.owed, a.at = a.size, time.Time{}
-		a.holds--
-		s.pending = s.pending.plus(holes.negative())
-	}), nil
 }
 
 // sumLocked adds up what is known: bounds, and debts that were measured before.
@@ -232,131 +165,4 @@ func (s *space) sumLocked() claim {
 		sum = sum.plus(a.claim())
 	}
 	return sum
-}
-
-func (s *space) admitLocked(c claim) error {
-	room, err := s.medium.room()
-	if err != nil {
-		return err
-	}
-	if s.sumLocked().plus(c).missing(room) <= 0 {
-		return nil
-	}
-	sum, room, err := s.measureLocked(c.thickOwed > 0)
-	if err != nil {
-		return err
-	}
-	missing := sum.plus(c).missing(room)
-	if missing <= 0 {
-		return nil
-	}
-	return fault.New(fault.Exhausted, "%d bytes are missing: room %d, of which thick volumes may still need %d and thin ones %d; this needs %d now and up to %d later: delete snapshots or volumes, enlarge the pool, or keep thin volumes in a pool of their own",
-		missing, room(sum.thickSize, 0)-sum.takes, sum.thickOwed, sum.thinOwed, c.takes, c.thickOwed+c.thinOwed)
-}
-
-// measureLocked measures debts, and the room beside them. Those of thin volumes
-// matter only where a thick one owes something, or will (thickOwes).
-func (s *space) measureLocked(thickOwes bool) (sum claim, room roomFunc, err error) {
-	if err := s.medium.reclaim(); err != nil {
-		return claim{}, nil, err
-	}
-	sum = s.pending
-	now := time.Now()
-	for _, a := range s.accounts {
-		if !a.thick {
-			continue
-		}
-		if a.owed > 0 && a.holds == 0 && now.Sub(a.at) >= measureAgain {
-			if owed, err := s.medium.owed(a.dir, a.size); err == nil { // else the bound stands
-				a.owed, a.at = min(owed, a.size), now
-			}
-		}
-		sum = sum.plus(a.claim())
-	}
-	if err := s.medium.settle(); err != nil {
-		return claim{}, nil, err
-	}
-	before, err := s.medium.room()
-	if err != nil {
-		return claim{}, nil, err
-	}
-	for _, a := range s.accounts {
-		if a.thick {
-			continue
-		}
-		owed := a.size
-		if a.holds == 0 && (thickOwes || sum.thickOwed > 0) {
-			if measured, err := s.medium.owed(a.dir, a.size); err == nil {
-				owed = min(owed, measured)
-			}
-		}
-		sum.thinOwed += owed
-	}
-	after, err := s.medium.room()
-	if err != nil {
-		return claim{}, nil, err
-	}
-	return sum, func(thick, owed int64) int64 { return min(before(thick, owed), after(thick, owed)) }, nil
-}
-
-// shortage returns how many bytes are missing to keep the promise, after all:
-// somebody else may be taking room in the pool.
-func (s *space) shortage() (int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	room, err := s.medium.room()
-	if err != nil {
-		return 0, err
-	}
-	if sum := s.sumLocked(); sum.thickOwed == 0 || sum.missing(room) <= 0 {
-		return 0, nil
-	}
-	sum, room, err := s.measureLocked(false)
-	if err != nil || sum.thickOwed == 0 {
-		return 0, err
-	}
-	return sum.missing(room), nil
-}
-
-// roughlyLeft says how much room is left beside what is known to be owed, which
-// is measured nowhere: good for choosing among pools only.
-func (s *space) roughlyLeft() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	room, err := s.medium.room()
-	if err != nil {
-		return 0 // it shows again when the pool is used
-	}
-	return -s.sumLocked().missing(room)
-}
-
-// available returns the largest volume that could be made now, up to limit; 0 if
-// that is less than any volume has.
-func (s *space) available(thick bool, limit int64) (int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	sum, room, err := s.measureLocked(false)
-	if err != nil {
-		return 0, err
-	}
-	fits := func(units int64) bool {
-		size := units * volume.SizeUnit
-		c := claim{takes: size, thickSize: size}
-		if !thick {
-			c = claim{thinOwed: size}
-		}
-		return sum.plus(c).missing(room) <= 0
-	}
-	low, high := int64(-1), limit/volume.SizeUnit // low fits, or is -1; what is above high does not
-	for low < high {
-		if middle := low + (high-low+1)/2; fits(middle) {
-			low = middle
-		} else {
-			high = middle - 1
-		}
-	}
-	if size := low * volume.SizeUnit; size >= volume.MinimumBytes {
-		return size, nil
-	}
-	return 0, nil
 }
