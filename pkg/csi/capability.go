@@ -14,8 +14,19 @@ import (
 type demands struct {
 	// minimumBytes is the least size that its filesystem can have.
 	minimumBytes int64
-	// unsupported says what a local volume cannot have of it, as Invalid.
+	// unsupported says what no volume can have of it, as Invalid.
 	unsupported error
+	// readers says that readers on many nodes are among them, and readersAlone that
+	// there is nobody else.
+	readers, readersAlone bool
+}
+
+// of says what of the demands a volume of a class cannot have, as Invalid.
+func (d demands) of(class volume.Class) error {
+	if d.unsupported == nil && d.readers && !class.Shared() {
+		return fault.New(fault.Invalid, "volume_capabilities: MULTI_NODE_READER_ONLY: a volume with %s %q is used on one node: want a SINGLE_NODE mode", volume.ParamBackend, class.Backend)
+	}
+	return d.unsupported
 }
 
 // demandsOf reads volume capabilities. Invalid if there are none, or if one lacks
@@ -26,6 +37,7 @@ func demandsOf(all []*csi.VolumeCapability) (demands, error) {
 		return d, fault.New(fault.Invalid, "volume_capabilities: none: want one or more")
 	}
 	var first node.Use
+	d.readersAlone = true
 	for i, c := range all {
 		at := fmt.Sprintf("volume_capabilities[%d]", i)
 		if err := complete(c); err != nil {
@@ -45,6 +57,7 @@ func demandsOf(all []*csi.VolumeCapability) (demands, error) {
 			first.Filesystem = use.Filesystem
 		}
 		d.minimumBytes = max(d.minimumBytes, minimumBytes(use))
+		d.readers, d.readersAlone = d.readers || use.Shared, d.readersAlone && use.Shared
 	}
 	return d, nil
 }
@@ -52,7 +65,7 @@ func demandsOf(all []*csi.VolumeCapability) (demands, error) {
 // complete sees that a capability has what the specification requires of it.
 func complete(c *csi.VolumeCapability) error {
 	if c.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_UNKNOWN {
-		return fault.New(fault.Invalid, "access_mode: none: want a SINGLE_NODE mode")
+		return fault.New(fault.Invalid, "access_mode: none: want a SINGLE_NODE mode, or MULTI_NODE_READER_ONLY")
 	}
 	if c.GetAccessType() == nil {
 		return fault.New(fault.Invalid, "access_type: none: want block or mount")
@@ -84,8 +97,7 @@ func minimumBytes(use node.Use) int64 {
 	return use.Filesystem.MinimumBytes()
 }
 
-// useAt translates the capability of a controller's call. What a local volume
-// cannot have, and mount flags that the node would refuse, are Invalid. Flags
+// useAt translates the capability of a controller's call. What no volume can have, and mount flags that the node would refuse, are Invalid. Flags
 // for a filesystem that is not named are left to the node, which knows it.
 func useAt(c *csi.VolumeCapability) (node.Use, error) {
 	use, err := useOf(c)

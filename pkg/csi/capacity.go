@@ -10,7 +10,7 @@ import (
 )
 
 // GetCapacity says how much could be created now, of the class and on the node
-// that are asked for. What a local volume cannot have has no capacity.
+// that are asked for. What a volume of the class cannot have has no capacity.
 func (s *ControllerServer) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
 	demands := demands{minimumBytes: volume.MinimumBytes}
 	if len(r.GetVolumeCapabilities()) > 0 {
@@ -23,7 +23,7 @@ func (s *ControllerServer) GetCapacity(ctx context.Context, r *csi.GetCapacityRe
 	if err != nil {
 		return nil, err
 	}
-	if demands.unsupported != nil {
+	if demands.of(class) != nil {
 		return &csi.GetCapacityResponse{}, nil
 	}
 	capacity, err := s.service.Capacity(ctx, class, placeOf(r.GetAccessibleTopology()))

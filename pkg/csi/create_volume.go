@@ -48,14 +48,35 @@ func creationOf(r *csi.CreateVolumeRequest) (request controller.CreateVolumeRequ
 	if request.Class, err = volume.ParseClass(r.GetParameters(), r.GetMutableParameters()); err != nil {
 		return request, err
 	}
+	if err := demands.of(request.Class); err != nil {
+		return request, err
+	}
+	if err := keyed(request.Class, r.GetSecrets()); err != nil {
+		return request, err
+	}
 	if request.Request.Range, err = rangeOf(r.GetCapacityRange()); err != nil {
 		return request, err
 	}
 	if request.Topology, err = topologyOf(r.GetAccessibilityRequirements()); err != nil {
 		return request, err
 	}
-	request.Request.Source, err = sourceOf(r.GetVolumeContentSource())
-	return request, err
+	if request.Request.Source, err = sourceOf(r.GetVolumeContentSource()); err != nil {
+		return request, err
+	}
+	request.Request.ReadOnly = demands.readersAlone
+	if request.Request.ReadOnly && request.Request.Source == (repository.Source{}) {
+		return request, fault.New(fault.Invalid, "volume_content_source: none, and with MULTI_NODE_READER_ONLY alone nobody could ever write to the volume: want a source, or a SINGLE_NODE mode as well")
+	}
+	return request, nil
+}
+
+// keyed sees that the key of an encrypted volume is among the secrets, as Invalid.
+// Whether it is the right one, its backend says.
+func keyed(class volume.Class, secrets map[string]string) error {
+	if class.Encryption == volume.AES256GCM && secrets[volume.SecretEncryptionKey] == "" {
+		return fault.New(fault.Invalid, "secrets.%s: none, and %s is %q: want the key from the Secret that csi.storage.k8s.io/provisioner-secret-name names", volume.SecretEncryptionKey, volume.ParamEncryption, class.Encryption)
+	}
+	return nil
 }
 
 // sourceOf reads what a volume is to be made from. Invalid if it says nothing,
@@ -93,7 +114,7 @@ func sourceOf(source *csi.VolumeContentSource) (repository.Source, error) {
 func volumeReply(v repository.Volume) *csi.Volume {
 	return &csi.Volume{
 		VolumeId: string(v.ID), CapacityBytes: v.SizeBytes,
-		ContentSource: sourceReply(v.Request.Source), AccessibleTopology: accessible(v.Node),
+		ContentSource: sourceReply(v.Request.Source), AccessibleTopology: accessible(v.Class, v.Node),
 	}
 }
 

@@ -149,7 +149,8 @@ func (f *fakeService) ModifyVolume(ctx context.Context, id volume.ID, m volume.M
 
 func (f *fakeService) Publish(ctx context.Context, r controller.PublishRequest) (repository.Volume, error) {
 	v := f.one()
-	v.Publications = append(v.Publications, r.Publication)
+	r.ReadOnly = r.ReadOnly || v.Request.ReadOnly
+	v.Publications = []repository.Publication{{Node: "another", ReadOnly: !r.ReadOnly}, r.Publication}
 	return v, f.ask(ctx, r)
 }
 

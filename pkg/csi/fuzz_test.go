@@ -77,7 +77,7 @@ func checkAsked(t *testing.T, asked any) {
 	switch r := asked.(type) {
 	case controller.CreateVolumeRequest:
 		checkTopology(t, r.Topology)
-		if checkName(r.Name) != nil || r.MinimumBytes < volume.MinimumBytes || r.Request.Range.Validate() != nil || r.Class.Backend == "" {
+		if checkName(r.Name) != nil || r.MinimumBytes < volume.MinimumBytes || r.Request.Range.Validate() != nil || r.Class.Backend == "" || r.Request.ReadOnly && (!r.Class.Shared() || r.Request.Source == (repository.Source{})) {
 			t.Errorf("asked %+v", r)
 		}
 		if s := r.Request.Source; s.Snapshot != "" {
@@ -105,7 +105,7 @@ func checkAsked(t *testing.T, asked any) {
 	case controller.PublishRequest:
 		checkID(t, r.Volume)
 		checkNode(t, r.Node)
-		if !strings.HasPrefix(r.AccessMode, "SINGLE_NODE_") {
+		if !strings.HasPrefix(r.AccessMode, "SINGLE_NODE_") && (r.AccessMode != repository.MultiNodeReaderOnly || !r.ReadOnly) {
 			t.Errorf("asked %+v", r)
 		}
 	case unpublished:
@@ -178,7 +178,7 @@ func FuzzCapabilities(f *testing.F) {
 		}
 		forth, err1 := demandsOf([]*csi.VolumeCapability{a, b})
 		back, err2 := demandsOf([]*csi.VolumeCapability{b, a})
-		if (err1 == nil) != (err2 == nil) || (forth.unsupported == nil) != (back.unsupported == nil) || err1 == nil && forth.unsupported == nil && forth.minimumBytes != back.minimumBytes {
+		if (err1 == nil) != (err2 == nil) || (forth.unsupported == nil) != (back.unsupported == nil) || forth.readers != back.readers || forth.readersAlone != back.readersAlone || err1 == nil && forth.unsupported == nil && forth.minimumBytes != back.minimumBytes {
 			t.Errorf("%v, %v: %+v %v, and in the other order %+v %v", a, b, forth, err1, back, err2)
 		}
 		for _, err := range []error{err1, forth.unsupported} {

@@ -49,10 +49,11 @@ func (f *fakeNode) Info(context.Context) (node.Info, error) {
 type mode = csi.VolumeCapability_AccessMode_Mode
 
 const (
-	nodeWriter = csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER
-	nodeReader = csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY
-	nodeSingle = csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER
-	nodeShared = csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
+	nodeWriter  = csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER
+	nodeReader  = csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY
+	nodeSingle  = csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER
+	manyReaders = csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY
+	nodeShared  = csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
 )
 
 func mounted(m mode, fs string, flags ...string) *csi.VolumeCapability {
@@ -82,6 +83,12 @@ func TestNodeTranslates(t *testing.T) {
 		call func(s *NodeServer) (any, error)
 		want any
 	}{
+		"stage for readers on many nodes": {
+			func(s *NodeServer) (any, error) {
+				return s.NodeStageVolume(t.Context(), &csi.NodeStageVolumeRequest{VolumeId: string(id), StagingTargetPath: stagingPath, VolumeCapability: mounted(manyReaders, "")})
+			},
+			node.StageRequest{ID: id, StagingPath: stagingPath, Use: node.Use{ReadOnly: true, Shared: true}},
+		},
 		"stage": {
 			func(s *NodeServer) (any, error) {
 				return s.NodeStageVolume(t.Context(), &csi.NodeStageVolumeRequest{VolumeId: string(id), StagingTargetPath: stagingPath, VolumeCapability: mounted(nodeWriter, "xfs", "noatime"), Secrets: map[string]string{"a": "b"}})

@@ -9,8 +9,8 @@ import (
 )
 
 // useOf translates a volume capability into how a node is to use the volume.
-// Invalid if it is missing or not understood; Precondition if a local volume
-// cannot have it, as CSI wants it of the Node service.
+// Invalid if it is missing or not understood; Precondition if no volume can have
+// it, as CSI wants it of the Node service.
 func useOf(c *csi.VolumeCapability) (node.Use, error) {
 	var use node.Use
 	switch mode := c.GetAccessMode().GetMode(); mode {
@@ -20,12 +20,13 @@ func useOf(c *csi.VolumeCapability) (node.Use, error) {
 		use.Exclusive = true
 	case csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY:
 		use.ReadOnly = true
-	case csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY,
-		csi.VolumeCapability_AccessMode_MULTI_NODE_SINGLE_WRITER,
+	case csi.VolumeCapability_AccessMode_MULTI_NODE_READER_ONLY:
+		use.ReadOnly, use.Shared = true, true
+	case csi.VolumeCapability_AccessMode_MULTI_NODE_SINGLE_WRITER,
 		csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER:
-		return use, fault.New(fault.Precondition, "volume_capability.access_mode: %s: a local volume is used on one node: want a SINGLE_NODE mode", mode)
+		return use, fault.New(fault.Precondition, "volume_capability.access_mode: %s: a volume is written on one node, and then used on no other: want a SINGLE_NODE mode, or MULTI_NODE_READER_ONLY", mode)
 	default:
-		return use, fault.New(fault.Invalid, "volume_capability.access_mode: %s: want a SINGLE_NODE mode", mode)
+		return use, fault.New(fault.Invalid, "volume_capability.access_mode: %s: want a SINGLE_NODE mode, or MULTI_NODE_READER_ONLY", mode)
 	}
 	switch access := c.GetAccessType().(type) {
 	case *csi.VolumeCapability_Block:

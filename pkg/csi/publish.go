@@ -2,6 +2,7 @@ package csi
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -23,11 +24,16 @@ func (s *ControllerServer) ControllerPublishVolume(ctx context.Context, r *csi.C
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.service.Publish(ctx, request); err != nil {
+	v, err := s.service.Publish(ctx, request)
+	if err != nil {
 		return nil, err
 	}
+	i := slices.IndexFunc(v.Publications, func(p repository.Publication) bool { return p.Node == request.Node })
+	if i < 0 {
+		return nil, fault.New(fault.Busy, "volume %s: its publication to node %q was taken back meanwhile: try again", v.ID, request.Node)
+	}
 	return &csi.ControllerPublishVolumeResponse{PublishContext: map[string]string{
-		PublishContextReadOnly: strconv.FormatBool(request.ReadOnly),
+		PublishContextReadOnly: strconv.FormatBool(v.Publications[i].ReadOnly),
 	}}, nil
 }
 

@@ -86,7 +86,7 @@ func snapshotOf(name, id string) (volume.Handle, error) {
 func snapshotReply(s controller.Service, r repository.Snapshot) *csi.Snapshot {
 	reply := &csi.Snapshot{
 		SnapshotId: s.Handle(r.ID).String(), SourceVolumeId: string(r.Volume), SizeBytes: r.SizeBytes,
-		CreationTime: timestamppb.New(r.Cut), ReadyToUse: true, AccessibleTopology: accessible(r.Node),
+		CreationTime: timestamppb.New(r.Cut), ReadyToUse: true, AccessibleTopology: accessible(r.Class, r.Node),
 	}
 	if r.Group != "" {
 		reply.GroupSnapshotId = s.GroupHandle(r.Group).String()

@@ -13,8 +13,12 @@ import (
 // TopologyKey is the key of the one topology segment that a node has: its id.
 const TopologyKey = "topology.csi.holkas.io/node"
 
-// accessible is the topology of what is on one node.
-func accessible(n volume.NodeID) []*csi.Topology {
+// accessible is the topology of what is on one node: none, which is everywhere, if its
+// class is that of a shared backend.
+func accessible(class volume.Class, n volume.NodeID) []*csi.Topology {
+	if class.Shared() {
+		return nil
+	}
 	return []*csi.Topology{{Segments: map[string]string{TopologyKey: string(n)}}}
 }
 

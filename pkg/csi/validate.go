@@ -2,6 +2,8 @@ package csi
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
@@ -39,8 +41,11 @@ func (s *ControllerServer) ValidateVolumeCapabilities(ctx context.Context, r *cs
 
 // satisfies says what a volume does not have of what is asked for.
 func satisfies(v repository.Volume, d demands, r *csi.ValidateVolumeCapabilitiesRequest) error {
-	if d.unsupported != nil {
-		return d.unsupported
+	if err := d.of(v.Class); err != nil {
+		return err
+	}
+	if v.Request.ReadOnly && !d.readersAlone {
+		return fault.New(fault.Invalid, "volume_capabilities: the volume is for MULTI_NODE_READER_ONLY alone")
 	}
 	if v.SizeBytes < d.minimumBytes {
 		return fault.New(fault.Invalid, "volume_capabilities: the volume has %d bytes, and the filesystem needs %d", v.SizeBytes, d.minimumBytes)
@@ -48,7 +53,11 @@ func satisfies(v repository.Volume, d demands, r *csi.ValidateVolumeCapabilities
 	if err := noContext(r.GetVolumeContext()); err != nil {
 		return err
 	}
-	asked, err := volume.ParseClass(r.GetParameters(), r.GetMutableParameters())
+	fixed := r.GetParameters()
+	if len(volume.OwnParameters(fixed)) == 0 { // nothing is asked of them
+		fixed = v.Class.Parameters()
+	}
+	asked, err := volume.ParseClass(fixed, r.GetMutableParameters())
 	if err != nil {
 		return err
 	}
@@ -59,22 +68,12 @@ func satisfies(v repository.Volume, d demands, r *csi.ValidateVolumeCapabilities
 // may change counts only if it is asked for as such: a volume made "thin" that
 // was modified is still of its StorageClass.
 func sameClass(has, asked volume.Class, mutable map[string]string) error {
-	differs := func(name, has, asked string) error {
-		return fault.New(fault.Invalid, "parameter %s: the volume has %q, and %q is asked for", name, has, asked)
-	}
-	switch {
-	case has.Backend != asked.Backend:
-		return differs(volume.ParamBackend, has.Backend, asked.Backend)
-	case asked.Pool != "" && has.Pool != asked.Pool:
-		return differs(volume.ParamPool, has.Pool, asked.Pool)
-	case asked.PoolType != volume.AnyPool && has.PoolType != asked.PoolType:
-		return differs(volume.ParamPoolType, string(has.PoolType), string(asked.PoolType))
-	}
-	if _, ok := mutable[volume.ParamProvisioning]; ok && has.Provisioning != asked.Provisioning {
-		return differs(volume.ParamProvisioning, string(has.Provisioning), string(asked.Provisioning))
-	}
-	if _, ok := mutable[volume.ParamMaxSnapshotPause]; ok && has.MaxSnapshotPause != asked.MaxSnapshotPause {
-		return differs(volume.ParamMaxSnapshotPause, has.MaxSnapshotPause.String(), asked.MaxSnapshotPause.String())
+	had, wanted := has.Parameters(), asked.Parameters()
+	for _, key := range slices.Sorted(maps.Keys(wanted)) {
+		_, asSuch := mutable[key]
+		if had[key] != wanted[key] && (asSuch || !volume.IsMutable(key)) {
+			return fault.New(fault.Invalid, "parameter %s: the volume has %q, and %q is asked for", key, had[key], wanted[key])
+		}
 	}
 	return nil
 }

@@ -92,7 +92,7 @@ func (s *ControllerServer) ControllerModifyVolume(ctx context.Context, r *csi.Co
 		return nil, err
 	}
 	if len(r.GetMutableParameters()) == 0 {
-		return nil, fault.New(fault.Invalid, "mutable_parameters: none: want one or more of %s, %s", volume.ParamMaxSnapshotPause, volume.ParamProvisioning)
+		return nil, fault.New(fault.Invalid, "mutable_parameters: none: want one or more of %s", volume.MutableParameters())
 	}
 	id, err := volumeOf(r.GetVolumeId())
 	if err != nil {

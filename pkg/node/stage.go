@@ -21,6 +21,8 @@ type Use struct {
 	Filesystem volume.Filesystem
 	MountFlags []string
 	ReadOnly   bool
+	// Shared, with ReadOnly, says that other nodes read the volume at the same time.
+	Shared bool
 	// Exclusive allows one target path on the node at a time.
 	Exclusive bool
 }

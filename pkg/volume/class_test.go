@@ -73,6 +73,9 @@ func TestParseClass(t *testing.T) {
 			if err != nil || got != c.want {
 				t.Errorf("%s: got %+v, %v; want %+v", c.name, got, err, c.want)
 			}
+			if again, err := volume.ParseClass(got.Parameters(), nil); err != nil || again != got {
+				t.Errorf("%s: %v is read as %+v, %v; want %+v", c.name, got.Parameters(), again, err, got)
+			}
 			continue
 		}
 		if !fault.Is(err, fault.Invalid) {

@@ -82,6 +82,16 @@ var (
 	cacheQuantity = regexp.MustCompile(`^([0-9]{1,18})(|k|M|G|T|Ki|Mi|Gi|Ti)$`)
 )
 
+func formatCache(bytes int64) string {
+	switch bytes {
+	case 0:
+		return ""
+	case CacheFull:
+		return "full"
+	}
+	return strconv.FormatInt(bytes, 10)
+}
+
 // parseCache reads a cache's size.
 func parseCache(s string) (bytes int64, ok bool) {
 	if s == "full" {

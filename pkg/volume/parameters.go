@@ -203,6 +203,31 @@ func (m Mutable) of(backend string) error {
 	return fault.As(fault.Invalid, errors.Join(faults...))
 }
 
+// IsMutable reports whether a parameter may change.
+func IsMutable(key string) bool {
+	p, _ := lookup("", key)
+	return p.mutable != nil
+}
+
+// Parameters are a class as ParseClass reads it.
+func (c Class) Parameters() map[string]string {
+	all := map[string]string{
+		ParamBackend: c.Backend, ParamProvisioning: string(c.Provisioning), ParamPool: c.Pool, ParamPoolType: string(c.PoolType),
+		ParamRepository: string(c.Repository), ParamDurability: string(c.Durability), ParamOnNodeLoss: string(c.OnNodeLoss),
+		ParamCompression: string(c.Compression), ParamEncryption: string(c.Encryption), ParamCacheSize: formatCache(c.CacheBytes),
+		ParamMaxSnapshotPause: formatDuration(c.MaxSnapshotPause), ParamUploadDelay: formatDuration(c.UploadDelay),
+	}
+	maps.DeleteFunc(all, func(_, value string) bool { return value == "" })
+	return all
+}
+
+func formatDuration(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
+}
+
 // OwnParameters returns the parameters that are Holkas' own: not those under
 // csi.storage.k8s.io/ and storage.kubernetes.io/, which are the sidecars'.
 func OwnParameters(parameters map[string]string) map[string]string {
