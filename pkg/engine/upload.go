@@ -157,6 +157,19 @@ func (g *gathering) take(r journal.Record) bool {
 	return true
 }
 
+// bytes returns the blocks of a frame, through a buffer if they do not lie together.
+func (g *gathering) bytes(pieces []segment.Piece, buffer *[]byte) []byte {
+	*buffer = (*buffer)[:0]
+	for _, p := range pieces {
+		b := g.arena[p.Ref*vlog.BlockSize:][:p.Count*vlog.BlockSize]
+		if len(pieces) == 1 {
+			return b
+		}
+		*buffer = append(*buffer, b...)
+	}
+	return *buffer
+}
+
 // seal forms the segment of what was gathered. It is not formed twice: an error is
 // the end of the reign.
 func (v *Volume) seal(g gathering, covers vlog.JournalRange) (*upload, error) {
@@ -174,11 +187,7 @@ func (v *Volume) seal(g gathering, covers vlog.JournalRange) (*upload, error) {
 		if p.Kind != segment.Data {
 			err = w.Zero(p.Kind, p.First, p.Count)
 		} else {
-			payload = payload[:0]
-			for _, piece := range p.Pieces {
-				payload = append(payload, g.arena[piece.Ref*vlog.BlockSize:][:piece.Count*vlog.BlockSize]...)
-			}
-			err = w.Data(p.First, payload, with)
+			err = w.Data(p.First, g.bytes(p.Pieces, &payload), with)
 		}
 		if err != nil {
 			return nil, err
