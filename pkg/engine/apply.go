@@ -1,11 +1,13 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"time"
 
 	"github.com/holkas-io/holkas/pkg/engine/image"
 	"github.com/holkas-io/holkas/pkg/fault"
+	"github.com/holkas-io/holkas/pkg/objstore"
 	"github.com/holkas-io/holkas/pkg/vlog"
 	"github.com/holkas-io/holkas/pkg/vlog/checkpoint"
 	"github.com/holkas-io/holkas/pkg/vlog/garbage"
@@ -26,7 +28,7 @@ func (v *Volume) applier() {
 		case u != nil:
 			err = v.apply(u)
 		case t != nil:
-			t.done <- t.do(t.ctx)
+			t.done <- t.do(v.ctx) // whoever asked may go: what was begun is finished
 		default:
 			err = v.collectLater()
 		}
@@ -41,14 +43,13 @@ func (v *Volume) applier() {
 
 // task is something to do between two segments.
 type task struct {
-	ctx  context.Context
 	do   func(ctx context.Context) error
 	done chan error
 }
 
 // between has the applier do something between two segments.
 func (v *Volume) between(ctx context.Context, do func(ctx context.Context) error) error {
-	t := &task{ctx, do, make(chan error, 1)}
+	t := &task{do, make(chan error, 1)}
 	v.mu.Lock()
 	v.mu.tasks = append(v.mu.tasks, t)
 	v.notifyLocked()
@@ -152,7 +153,7 @@ func (v *Volume) checkpoint(ctx context.Context) error {
 	w := image.Writer{
 		Reign: v.reign.Reign, KeyID: v.ciphers.segment.KeyID(), Settled: v.settled, With: v.tuning.Load().Compression, Now: v.e.o.Now(),
 		Store: func(ctx context.Context, key string, object []byte) error {
-			return v.persist(ctx, func(ctx context.Context) error { return v.o.Store.Create(ctx, key, object) })
+			return v.persist(ctx, func(ctx context.Context) error { return create(ctx, v.o.Store, key, object) })
 		},
 	}
 	var p image.Prepared
@@ -175,6 +176,22 @@ func (v *Volume) checkpoint(ctx context.Context) error {
 	}
 	v.mu.Unlock()
 	return nil
+}
+
+// create makes an object durable whose content is decided. That an earlier try has
+// stored it, whose reply was lost, is success.
+func create(ctx context.Context, store objstore.Store, key string, object []byte) error {
+	err := store.Create(ctx, key, object)
+	for try := 0; fault.Is(err, fault.Exists) && try < 2; try++ { // it may be the reply that is spoiled
+		there, e := store.Get(ctx, key)
+		switch {
+		case e != nil:
+			return fault.Wrap(e, "store", key)
+		case bytes.Equal(there, object):
+			return nil
+		}
+	}
+	return fault.Wrap(err, "store", key)
 }
 
 // collectLater has what nothing needs any more deleted, beside what goes on here.

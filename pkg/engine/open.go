@@ -321,6 +321,9 @@ func (v *Volume) replay(ctx context.Context, from, to vlog.LSN) error {
 				v.overlay.Zero(c.First, c.Count, r.At)
 			}
 		}
+		if r.Seal != nil {
+			v.mu.snapshots[r.Seal.Snapshot] = &sealing{end: r.End}
+		}
 		if len(r.Changes) > 0 || r.Seal != nil {
 			v.noteChange(r.End)
 		}

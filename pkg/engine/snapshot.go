@@ -24,7 +24,8 @@ type Snapshot struct {
 	Pause time.Duration
 }
 
-// sealing is a snapshot on its way. Its fields are guarded by Volume.mu.
+// sealing is a snapshot on its way: cut in this life, or in the journal that it
+// began with. Its fields are guarded by Volume.mu.
 type sealing struct {
 	end   vlog.LSN
 	cut   time.Time
@@ -37,36 +38,43 @@ type sealing struct {
 // that survives this process when Cut returns. Snapshot completes it. A snapshot
 // that was cut already is success.
 func (v *Volume) Cut(ctx context.Context, id volume.SnapshotID) error {
-	if _, ok := v.image.Snapshot(string(id)); ok {
-		return nil
-	}
 	v.mu.Lock()
-	if v.mu.snapshots[id] != nil {
-		v.mu.Unlock()
-		return nil
+	s := v.mu.snapshots[id]
+	if s == nil {
+		if _, ok := v.image.Snapshot(string(id)); !ok {
+			s = &sealing{}
+			v.mu.snapshots[id] = s
+			v.mu.Unlock()
+			return v.cut(ctx, id, s)
+		}
 	}
-	s := &sealing{}
-	v.mu.snapshots[id] = s
 	v.mu.Unlock()
+	if s == nil {
+		return nil // in an earlier life
+	}
+	return v.await(ctx, func() (bool, error) { return s.end > 0 || v.mu.snapshots[id] != s, nil })
+}
+
+func (v *Volume) cut(ctx context.Context, id volume.SnapshotID, s *sealing) error {
 	b := &journal.Batch{Seal: &journal.Seal{Snapshot: id, Blocks: vlog.Block(v.blocks.Load())}}
 	began := v.e.o.Now()
 	b.Apply = func() {
 		v.mu.Lock()
 		s.end, s.cut = b.End, v.e.o.Now()
 		s.pause = s.cut.Sub(began)
+		v.notifyLocked()
 		v.mu.Unlock()
 		v.noteChange(b.End)
 	}
 	err := v.journal.Append(ctx, b)
-	if err == nil {
-		err = v.mayAcknowledge(ctx)
-	}
 	if err != nil {
 		v.mu.Lock()
 		delete(v.mu.snapshots, id)
+		v.notifyLocked()
 		v.mu.Unlock()
+		return err
 	}
-	return err
+	return v.mayAcknowledge(ctx)
 }
 
 // Snapshot cuts a snapshot, if that was not done, and completes it: everything that
@@ -121,9 +129,8 @@ func (v *Volume) complete(u *upload) error {
 	defer v.mu.Unlock()
 	for _, seal := range u.segment.Index.Seals {
 		s := v.mu.snapshots[seal.Snapshot]
-		if s == nil { // of an earlier life
-			s = &sealing{}
-			v.mu.snapshots[seal.Snapshot] = s
+		if s == nil { // it was let go meanwhile
+			continue
 		}
 		s.done = true
 		s.is = Snapshot{

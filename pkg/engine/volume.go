@@ -61,6 +61,7 @@ type Volume struct {
 		snapshots map[volume.SnapshotID]*sealing
 		collectAt time.Time
 		tasks     []*task
+		watched   []*watched // blocks that are being merged
 	}
 	collecting sync.Mutex
 	over       chan struct{} // closed when the applier has ended

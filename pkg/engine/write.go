@@ -2,10 +2,10 @@ package engine
 
 import (
 	"context"
+	"slices"
 
 	"github.com/holkas-io/holkas/pkg/engine/disk"
 	"github.com/holkas-io/holkas/pkg/engine/journal"
-	"github.com/holkas-io/holkas/pkg/engine/overlay"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/vlog"
 )
@@ -110,7 +110,7 @@ func (v *Volume) append(ctx context.Context, c journal.Change) error {
 		} else {
 			v.overlay.Zero(c.First, c.Count, b.Record)
 		}
-		v.noteChange(b.End)
+		v.noteChange(b.End, *c)
 	}
 	if err := v.journal.Append(ctx, b); err != nil {
 		if fault.Is(err, fault.Internal) {
@@ -122,10 +122,15 @@ func (v *Volume) append(ctx context.Context, c journal.Change) error {
 	return nil
 }
 
-// noteChange notes the newest change of the journal.
-func (v *Volume) noteChange(end vlog.LSN) {
+// noteChange notes the newest changes of the journal.
+func (v *Volume) noteChange(end vlog.LSN, changes ...journal.Change) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	for _, m := range v.mu.watched {
+		for _, c := range changes {
+			m.written = m.written || m.block >= c.First && uint64(m.block-c.First) < c.Count
+		}
+	}
 	first := v.mu.newest <= v.mu.cut
 	v.mu.newest = max(v.mu.newest, end)
 	v.mu.ages.add(end, v.e.o.Now())
@@ -142,41 +147,47 @@ func (v *Volume) merge(ctx context.Context, b vlog.Block, skip int, p []byte) er
 		if err := v.room(ctx); err != nil {
 			return err
 		}
-		before, err := v.place(ctx, b)
+		m := v.watch(b)
+		err := v.readBlocks(ctx, b, whole)
+		if err == nil {
+			err = v.gate.shut(ctx)
+		}
 		if err != nil {
+			v.unwatch(m)
 			return err
 		}
-		if err := v.readBlocks(ctx, b, whole); err != nil {
-			return err
-		}
-		if err := v.gate.shut(ctx); err != nil {
-			return err
-		}
-		now, err := v.place(ctx, b)
-		if err == nil && now == before {
+		same := v.unwatch(m)
+		if same {
 			copy(whole[skip:], p)
 			err = v.append(ctx, journal.Change{Kind: journal.Data, First: b, Count: 1, Data: whole})
 		}
 		v.gate.open()
-		if err != nil || now == before {
+		if err != nil || same {
 			return err
 		}
 	}
 }
 
-// place tells where a block is: it is the same as before only if the block is.
-type place struct {
-	ref     overlay.Ref
-	pointer vlog.Pointer
+// watched is a block of which somebody wants to know whether it is written.
+type watched struct {
+	block   vlog.Block
+	written bool
 }
 
-func (v *Volume) place(ctx context.Context, b vlog.Block) (place, error) {
-	var refs [1]overlay.Ref
-	if v.overlay.Lookup(b, refs[:]) {
-		return place{ref: refs[0]}, nil
-	}
-	at, err := v.image.Table().Lookup(ctx, b)
-	return place{pointer: at}, err
+func (v *Volume) watch(b vlog.Block) *watched {
+	m := &watched{block: b}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mu.watched = append(v.mu.watched, m)
+	return m
+}
+
+// unwatch reports whether the block is as it was.
+func (v *Volume) unwatch(m *watched) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mu.watched = slices.DeleteFunc(v.mu.watched, func(x *watched) bool { return x == m })
+	return !m.written
 }
 
 // Flush makes what was written durable, see blockdev.Disk and Durability.
