@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/holkas-io/holkas/pkg/backend/internal/pause"
 	"github.com/holkas-io/holkas/pkg/backend/local/internal/record"
 	"github.com/holkas-io/holkas/pkg/crashpoint"
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -29,7 +30,7 @@ type cut struct {
 //	mounted                       crash        shared live                         crash
 //	attached and not mounted      any          page cache written, shared live:    crash
 //	                                           there is nothing that could freeze
-func (b *Backend) cut(ctx context.Context, from place[record.Volume], want volume.Consistency, held *held, tmp string) (cut, error) {
+func (b *Backend) cut(ctx context.Context, from place[record.Volume], want volume.Consistency, held *pause.Held[*hold], tmp string) (cut, error) {
 	c := cut{consistency: want, at: from.cuts.next(from.record.ID, b.options.Now())}
 	if held != nil {
 		return b.cutHeld(from, held, c, tmp)
@@ -54,10 +55,10 @@ func (b *Backend) cut(ctx context.Context, from place[record.Volume], want volum
 }
 
 // cutHeld cuts a volume that a pause holds, and sees that it still does.
-func (b *Backend) cutHeld(from place[record.Volume], held *held, c cut, tmp string) (cut, error) {
-	frozen := held.freeze != nil
+func (b *Backend) cutHeld(from place[record.Volume], held *pause.Held[*hold], c cut, tmp string) (cut, error) {
+	frozen := held.Member != nil
 	if frozen {
-		c.predicted = held.freeze.predicted
+		c.predicted = held.Member.predicted
 	}
 	began := time.Now()
 	if err := from.medium.share(from.dir, tmp); err != nil {
@@ -67,7 +68,7 @@ func (b *Backend) cutHeld(from place[record.Volume], held *held, c cut, tmp stri
 		c.pause = time.Since(began)
 		from.medium.learn(from.dir, false, c.pause)
 	}
-	if !held.holds() {
+	if !held.Holds() {
 		return cut{}, fault.New(fault.Precondition, "the pause ended before the cut was made: it lasts %v at most", b.options.PauseLimit)
 	}
 	return c, nil
@@ -99,12 +100,12 @@ func (b *Backend) cutFrozen(ctx context.Context, from place[record.Volume], moun
 	}
 	c.predicted = f.predicted
 	defer func() { err = errors.Join(err, f.forget()) }()
-	if err := errors.Join(f.settle(), f.arm(b.options.PauseLimit)); err != nil {
+	if err := errors.Join(f.Settle(), f.Arm(b.options.PauseLimit)); err != nil {
 		return cut{}, err
 	}
-	defer watchdog(ctx, b.options.PauseLimit, []*freeze{f}, func() {})()
+	defer f.Watchdog(ctx, b.options.PauseLimit)()
 	began := time.Now()
-	if err := f.freeze(); err != nil {
+	if err := f.Begin(); err != nil {
 		return cut{}, err
 	}
 	sharing := time.Now()
@@ -112,7 +113,7 @@ func (b *Backend) cutFrozen(ctx context.Context, from place[record.Volume], moun
 	err = from.medium.share(from.dir, tmp)
 	shared := time.Since(sharing)
 	crashpoint.Here("local: shared while frozen")
-	held := f.thaw(ctx)
+	held := f.Thaw(ctx)
 	c.pause = time.Since(began)
 	switch {
 	case err != nil:

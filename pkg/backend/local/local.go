@@ -7,7 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/holkas-io/holkas/pkg/backend"
-	"github.com/holkas-io/holkas/pkg/backend/local/internal/keylock"
+	"github.com/holkas-io/holkas/pkg/backend/internal/keylock"
+	"github.com/holkas-io/holkas/pkg/backend/internal/pause"
 	"github.com/holkas-io/holkas/pkg/backend/local/internal/record"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/volume"
@@ -20,7 +21,7 @@ type Backend struct {
 	pools    []*pool
 	locks    keylock.Locks[volume.ID]
 	cutLocks keylock.Locks[volume.SnapshotID]
-	pauses   pauses
+	pauses   pause.Pauses[*hold]
 	freezing freezing
 	devices  devices
 }
@@ -71,7 +72,7 @@ func (b *Backend) unusable(p *pool, err error) bool {
 // Close ends the pauses that are still held and gives the pools free. Attached
 // devices stay: the data path outlives this process.
 func (b *Backend) Close(ctx context.Context) error {
-	b.pauses.endAll(ctx)
+	b.pauses.EndAll(ctx)
 	b.closePools()
 	return nil
 }

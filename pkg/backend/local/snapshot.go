@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/holkas-io/holkas/pkg/backend"
+	"github.com/holkas-io/holkas/pkg/backend/internal/pause"
 	"github.com/holkas-io/holkas/pkg/backend/local/internal/record"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/volume"
@@ -58,10 +59,10 @@ func validateSnapshot(r backend.CreateSnapshotRequest) error {
 
 // lockForCut locks the volume, or joins the pause that holds it, and then locks
 // the snapshot. held is nil without a pause, and for one that is over.
-func (b *Backend) lockForCut(ctx context.Context, r backend.CreateSnapshotRequest) (held *held, unlock func(), err error) {
+func (b *Backend) lockForCut(ctx context.Context, r backend.CreateSnapshotRequest) (held *pause.Held[*hold], unlock func(), err error) {
 	var leave func()
 	if r.Pause != "" {
-		held, leave = b.pauses.join(r.Pause, r.Volume)
+		held, leave = b.pauses.Join(r.Pause, r.Volume)
 	} else if leave, err = b.lockVolumes(ctx, []volume.ID{r.Volume}, "snapshotting it as "+string(r.ID)); err != nil {
 		return nil, nil, err
 	}
@@ -86,7 +87,7 @@ func cutBefore(r backend.CreateSnapshotRequest, found []place[record.Snapshot], 
 	return replySnapshot(p.record), nil
 }
 
-func (b *Backend) snapshot(ctx context.Context, r backend.CreateSnapshotRequest, from place[record.Volume], held *held) (backend.Snapshot, error) {
+func (b *Backend) snapshot(ctx context.Context, r backend.CreateSnapshotRequest, from place[record.Volume], held *pause.Held[*hold]) (backend.Snapshot, error) {
 	if err := from.writable(); err != nil {
 		return backend.Snapshot{}, err
 	}

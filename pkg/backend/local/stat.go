@@ -4,8 +4,6 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // allocatedBytes returns how many bytes of its pool a file references, shared
@@ -28,10 +26,4 @@ func sameRdev(a, b fs.FileInfo) bool {
 	j, okJ := b.Sys().(*syscall.Stat_t)
 	const device = fs.ModeDevice
 	return ok && okJ && a.Mode()&device != 0 && b.Mode()&device != 0 && i.Rdev == j.Rdev
-}
-
-// isDevice reports whether a device node has these numbers.
-func isDevice(node fs.FileInfo, major, minor int) bool {
-	st, ok := node.Sys().(*syscall.Stat_t)
-	return ok && st.Rdev == unix.Mkdev(uint32(major), uint32(minor))
 }

@@ -8,10 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
-	"k8s.io/mount-utils"
 
+	"github.com/holkas-io/holkas/pkg/backend/internal/freeze"
 	"github.com/holkas-io/holkas/pkg/backend/local/internal/durable"
 	"github.com/holkas-io/holkas/pkg/backend/local/internal/record"
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -65,64 +64,14 @@ func (b *Backend) thawAll(ctx context.Context, s *store) error {
 // thawLeftover thaws one volume's filesystem, and reports whether it is surely
 // not frozen any more.
 func (b *Backend) thawLeftover(ctx context.Context, s *store, id volume.ID) (bool, error) {
-	u, err := b.usage(ctx, s, id)
+	d, _, err := b.device(ctx, s.layout, id)
 	if err != nil {
 		return false, err
 	}
-	if u.mountPoint == "" {
-		return thawUnmounted(ctx, s, id, u.device), nil
-	}
-	return true, thawAt(ctx, id, u.mountPoint)
-}
-
-func thawAt(ctx context.Context, id volume.ID, mountPoint string) error {
-	m, err := os.Open(mountPoint)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	if err := thawMount(m); err == nil {
-		klog.FromContext(ctx).Info("Thawed a filesystem that an earlier process left frozen", "volumeID", id, "mountPoint", mountPoint)
-	}
-	return nil // an error: it was not frozen
-}
-
-// thawUnmounted thaws a filesystem that was unmounted while it was frozen: the
-// freeze keeps it alive without any mount, with its device, and every later mount
-// shows the same one. A mount for a moment gives the way to it.
-func thawUnmounted(ctx context.Context, s *store, id volume.ID, device string) bool {
-	if device == "" || !isHeld(device) {
-		return true // nothing is alive
-	}
-	err := func() error {
+	return freeze.Leftover(ctx, id, d.Path, func() (volume.Filesystem, error) {
 		v, err := record.Read[record.Volume](meta(s.volume(id)))
-		if err != nil {
-			return err
-		}
-		dir, err := os.MkdirTemp("", "holkas-thaw-")
-		if err != nil {
-			return err
-		}
-		defer os.Remove(dir) // and nothing in it, should it still be mounted
-		mounter := mount.New("")
-		if err := mounter.Mount(device, dir, string(v.Filesystem.Type), nil); err != nil {
-			return err
-		}
-		return errors.Join(thawAt(ctx, id, dir), mounter.Unmount(dir))
-	}()
-	if err != nil {
-		klog.FromContext(ctx).Error(err, "Filesystem may have been left frozen, and cannot be reached: mount its device and thaw it with fsfreeze", "volumeID", id, "device", device)
-	}
-	return err == nil
-}
-
-// isHeld reports whether the kernel or a process has a device for itself.
-func isHeld(device string) bool {
-	fd, err := unix.Open(device, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
-	if err == nil {
-		_ = unix.Close(fd)
-	}
-	return errors.Is(err, unix.EBUSY)
+		return v.Filesystem.Type, err
+	})
 }
 
 // finishDeletes deletes what has a tombstone.
