@@ -1,0 +1,195 @@
+package fuse
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/holkas-io/holkas/pkg/blockdev"
+	"github.com/holkas-io/holkas/pkg/blockdev/loop"
+	"github.com/holkas-io/holkas/pkg/crashpoint"
+	"github.com/holkas-io/holkas/pkg/fault"
+	"github.com/holkas-io/holkas/pkg/volume"
+)
+
+// attachment is what the server has of one volume.
+type attachment struct {
+	server *Server
+	id     volume.ID
+	users  int           // guarded by the server's mutex
+	turn   chan struct{} // full while somebody has what follows
+
+	session *session // none: no device
+	service *service // none: it is paused
+	broken  error    // what an earlier server left cannot be understood
+}
+
+func (a *attachment) attach(ctx context.Context, disk blockdev.Disk, o blockdev.Options) (blockdev.Device, error) {
+	if err := a.tidy(); err != nil {
+		return blockdev.Device{}, err
+	}
+	fresh := a.session == nil
+	switch {
+	case fresh:
+		if err := a.make(disk.Size(), o); err != nil {
+			return blockdev.Device{}, err
+		}
+	case a.session.options().ReadOnly != o.ReadOnly:
+		return blockdev.Device{}, fault.New(fault.InUse, "it has a device with read-only %t: detach it first", !o.ReadOnly)
+	case disk.Size() < a.session.ledger.size():
+		return blockdev.Device{}, fault.New(fault.Invalid, "a disk of %d bytes: its device has %d", disk.Size(), a.session.ledger.size())
+	}
+	if a.service == nil {
+		a.service = a.session.serve(ctx, disk)
+	}
+	d, err := a.take(ctx, runAttach, o)
+	if err != nil && fresh {
+		err = errors.Join(err, a.remove())
+	}
+	return d, err
+}
+
+// make makes a session that outlives this process.
+func (a *attachment) make(sizeBytes int64, o blockdev.Options) error {
+	var nonce [8]byte
+	_, _ = rand.Read(nonce[:])
+	name := string(a.id) + "-" + hex.EncodeToString(nonce[:])
+	// The name is known before there is a device that has it.
+	if err := os.WriteFile(a.record(), []byte(name), 0o600); err != nil {
+		return fault.As(fault.Internal, err)
+	}
+	crashpoint.Here("device named")
+	s, err := newSession(name, sizeBytes, o)
+	if err != nil {
+		return err
+	}
+	if err := a.server.hold.put(string(a.id), []int{s.device, s.ledger.fd, s.root}); err != nil {
+		s.close()
+		return errors.Join(err, a.server.hold.drop(string(a.id)))
+	}
+	crashpoint.Here("device held")
+	a.session = s
+	return nil
+}
+
+func (a *attachment) resize(ctx context.Context) error {
+	if a.service == nil {
+		return fault.New(fault.NotFound, "no device is attached")
+	}
+	_, err := a.take(ctx, runResize, a.session.options())
+	return err
+}
+
+func (a *attachment) detach(ctx context.Context) error {
+	if err := a.tidy(); err != nil {
+		return err
+	}
+	if a.session == nil {
+		return nil
+	}
+	paused := a.service == nil
+	if paused {
+		a.service = a.session.serve(ctx, absent{a.session.ledger})
+	}
+	if _, err := a.take(ctx, runDetach, a.session.options()); err != nil {
+		if paused && a.service.stop() {
+			a.service = nil
+		}
+		return err
+	}
+	crashpoint.Here("device detached")
+	return a.remove()
+}
+
+// take has a step taken, with the device served.
+func (a *attachment) take(ctx context.Context, what string, o blockdev.Options) (blockdev.Device, error) {
+	size := a.service.disk.Size()
+	a.session.ledger.setSize(size)
+	return step{Name: a.session.ledger.name, Size: size, Options: o}.run(ctx, what, a.session.root, a.record())
+}
+
+// leave pauses the device and lets go of it.
+func (a *attachment) leave() error {
+	a.turn <- struct{}{}
+	defer func() { <-a.turn }()
+	if a.service != nil && !a.service.stop() {
+		return a.remove() // it has no device
+	}
+	if a.session != nil {
+		a.session.close()
+	}
+	a.session, a.service = nil, nil
+	return nil
+}
+
+// remove ends a session that has no device.
+func (a *attachment) remove() error {
+	if err := a.server.hold.drop(string(a.id)); err != nil {
+		return err
+	}
+	a.session.unmount()
+	if a.service != nil {
+		a.service.end()
+	}
+	a.session.close()
+	a.session, a.service = nil, nil
+	return fault.As(fault.Internal, os.RemoveAll(a.record()))
+}
+
+// tidy removes a session whose filesystem is dead, and the device with it.
+func (a *attachment) tidy() error {
+	switch {
+	case a.broken != nil:
+		return a.broken
+	case a.session == nil:
+		return a.server.bury(a.id)
+	case connected(a.session.device):
+		return nil
+	}
+	if err := loop.Abandon("/" + a.session.ledger.name); err != nil {
+		return err
+	}
+	return a.remove()
+}
+
+// record is the file that has the name of the volume's file. It is there before
+// the device, and goes after it.
+func (a *attachment) record() string { return a.server.record(a.id) }
+
+func (s *Server) record(id volume.ID) string { return filepath.Join(s.dir.Name(), string(id)) }
+
+// bury frees the device of a volume whose filesystem died with its keeper, and
+// removes its record.
+func (s *Server) bury(id volume.ID) error {
+	name, err := os.ReadFile(s.record(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && len(name) > 0 {
+		err = loop.Abandon("/" + string(name))
+	}
+	if err == nil {
+		err = os.Remove(s.record(id))
+	}
+	return fault.As(fault.Internal, err)
+}
+
+// absent is the disk of a device that is to be detached and has none. It grants
+// nothing, and fails nothing either.
+type absent struct{ ledger *ledger }
+
+func (a absent) Size() int64 { return a.ledger.size() }
+
+func (absent) ReadAt(ctx context.Context, _ []byte, _ int64) error  { return wait(ctx) }
+func (absent) WriteAt(ctx context.Context, _ []byte, _ int64) error { return wait(ctx) }
+func (absent) Zero(ctx context.Context, _, _ int64, _ bool) error   { return wait(ctx) }
+func (absent) Flush(ctx context.Context) error                      { return wait(ctx) }
+
+func wait(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}

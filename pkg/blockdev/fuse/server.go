@@ -1,0 +1,246 @@
+package fuse
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/holkas-io/holkas/pkg/blockdev"
+	"github.com/holkas-io/holkas/pkg/fault"
+	"github.com/holkas-io/holkas/pkg/volume"
+)
+
+// Options are a server's.
+type Options struct {
+	// Dir is the folder for what belongs to the running machine, an absolute path,
+	// made if it is missing: /run/holkas/devices. One server at a time has it.
+	Dir string
+}
+
+// Validate reports all that is wrong.
+func (o Options) Validate() error {
+	if !filepath.IsAbs(o.Dir) {
+		return fault.New(fault.Invalid, "device folder %q: want an absolute path", o.Dir)
+	}
+	return nil
+}
+
+// Server gives devices to disks. Its methods may be called at once.
+type Server struct {
+	dir    *os.File
+	locked *os.File
+	hold   *hold
+	left   map[volume.ID]blockdev.Device
+
+	mu      sync.Mutex // guards what follows
+	volumes map[volume.ID]*attachment
+	closed  bool
+}
+
+// Open opens the server of a folder, and waits, until ctx ends, for the process
+// to be gone that had it before: then Busy. The devices that it left are paused
+// until they are attached.
+func Open(ctx context.Context, o Options) (s *Server, err error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fault.As(fault.Internal, err)
+	}
+	s = &Server{volumes: map[volume.ID]*attachment{}, left: map[volume.ID]blockdev.Device{}}
+	if s.locked, err = lock(ctx, o.Dir); err != nil {
+		return nil, err
+	}
+	if s.dir, err = os.Open(o.Dir); err != nil {
+		_ = s.locked.Close()
+		return nil, fault.As(fault.Internal, err)
+	}
+	var left holdings
+	if s.hold, left, err = openHold(s.dir); err == nil {
+		err = s.adopt(left)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close(ctx))
+	}
+	beFlusher()
+	return s, nil
+}
+
+// Find returns the devices that earlier servers of the folder had left when this
+// one was opened. They are paused until they are attached with their disks. One
+// without a path died with its server before it had one: attach or detach it.
+func (s *Server) Find() map[volume.ID]blockdev.Device {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := make(map[volume.ID]blockdev.Device, len(s.left))
+	for id, d := range s.left {
+		found[id] = d
+	}
+	return found
+}
+
+// Attach gives a device to a volume's disk, or the disk to the device that an
+// earlier server left, which then goes on. A volume that this server has
+// attached keeps the disk that it has, which must be the same one. InUse if there
+// is a device with other options, Exhausted if there is none to be had.
+func (s *Server) Attach(ctx context.Context, id volume.ID, disk blockdev.Disk, o blockdev.Options) (blockdev.Device, error) {
+	return s.do(ctx, "attach", id, func(a *attachment) (blockdev.Device, error) { return a.attach(ctx, disk, o) })
+}
+
+// Resize makes the device as large as its disk has become. NotFound if there is
+// none. It may have to wait for a flush or a discard that is under way.
+func (s *Server) Resize(ctx context.Context, id volume.ID) error {
+	_, err := s.do(ctx, "resize", id, func(a *attachment) (blockdev.Device, error) { return blockdev.Device{}, a.resize(ctx) })
+	return err
+}
+
+// Detach takes the volume's device away, whoever attached it. None is success.
+// InUse if it is open elsewhere; it is then still attached.
+func (s *Server) Detach(ctx context.Context, id volume.ID) error {
+	_, err := s.do(ctx, "detach", id, func(a *attachment) (blockdev.Device, error) { return blockdev.Device{}, a.detach(ctx) })
+	return err
+}
+
+// Close ends the service; the devices stay, and pause until the next server of
+// the folder. Requests under way are left to it as well, as far as their disks
+// give them up when their context ends. Close waits for the disks, until ctx
+// ends: a disk may be closed when Close has returned nil.
+func (s *Server) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	var all []*attachment
+	for _, a := range s.volumes {
+		all = append(all, a)
+	}
+	s.mu.Unlock()
+	ended := make(chan error, 1)
+	go func() {
+		errs := make([]error, len(all))
+		var work sync.WaitGroup
+		for i, a := range all {
+			work.Go(func() { errs[i] = a.leave() })
+		}
+		work.Wait()
+		if s.hold != nil {
+			s.hold.close()
+		}
+		_ = s.dir.Close()
+		_ = s.locked.Close() // now the next may begin
+		ended <- errors.Join(errs...)
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return fault.Wrap(ctx.Err(), "close", "the devices")
+	}
+}
+
+// do works on a volume's attachment. At the end of ctx it returns; the work, if
+// something holds it up, goes on, and nobody else's begins before it has ended.
+func (s *Server) do(ctx context.Context, op string, id volume.ID, work func(*attachment) (blockdev.Device, error)) (blockdev.Device, error) {
+	a, release, err := s.acquire(ctx, id)
+	if err != nil {
+		return blockdev.Device{}, err
+	}
+	var d blockdev.Device
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer release()
+		d, err = work(a)
+	}()
+	select {
+	case <-done:
+		return d, fault.Wrap(err, op, string(id))
+	case <-ctx.Done():
+		return blockdev.Device{}, fault.Wrap(ctx.Err(), op, string(id))
+	}
+}
+
+// acquire returns a volume's attachment, which is the caller's until release.
+func (s *Server) acquire(ctx context.Context, id volume.ID) (a *attachment, release func(), err error) {
+	if _, err := volume.ParseID(string(id)); err != nil {
+		return nil, nil, err
+	}
+	s.mu.Lock()
+	a = s.volumes[id]
+	if a == nil {
+		a = &attachment{server: s, id: id, turn: make(chan struct{}, 1)}
+		s.volumes[id] = a
+	}
+	a.users++
+	s.mu.Unlock()
+	forget := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if a.users--; a.users == 0 && a.session == nil && a.broken == nil {
+			delete(s.volumes, id)
+		}
+	}
+	select {
+	case a.turn <- struct{}{}:
+	case <-ctx.Done():
+		forget()
+		return nil, nil, fault.New(fault.Busy, "%s: other work on its device is under way: %w", id, ctx.Err())
+	}
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	release = func() { <-a.turn; forget() }
+	if closed {
+		release()
+		return nil, nil, fault.New(fault.Canceled, "%s: the server of its device is closed", id)
+	}
+	return a, release, nil
+}
+
+// adopt takes what earlier servers left: the devices that the keeper has, and
+// the marks of those that died with it.
+func (s *Server) adopt(left holdings) error {
+	for id, fds := range left {
+		a := &attachment{server: s, id: volume.ID(id), turn: make(chan struct{}, 1)}
+		s.volumes[a.id] = a
+		if len(fds) != 3 {
+			a.broken = fault.New(fault.Corrupt, "%s: its keeper has %d descriptors, want 3", id, len(fds))
+			closeAll(fds)
+			continue
+		}
+		l, err := openLedger(fds[1])
+		if err != nil {
+			a.broken = fault.Wrap(err, "", id)
+			closeAll(fds)
+			continue
+		}
+		a.session = &session{device: fds[0], ledger: l, root: fds[2]}
+		if s.left[a.id], err = a.session.found(); err != nil {
+			return err
+		}
+	}
+	entries, err := s.dir.ReadDir(-1)
+	if err != nil {
+		return fault.As(fault.Internal, err)
+	}
+	for _, e := range entries {
+		id, err := volume.ParseID(e.Name())
+		if err != nil || s.volumes[id] != nil {
+			continue
+		}
+		if err := s.bury(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// beFlusher says to the kernel that this process's threads carry out I/O: when
+// it is short of memory they do not wait for I/O that they would have to do. Not
+// every process may, and with C code in it none can.
+func beFlusher() {
+	_, _, _ = syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_SET_IO_FLUSHER, 1, 0)
+}
