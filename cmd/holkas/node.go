@@ -9,6 +9,7 @@ import (
 
 	"github.com/holkas-io/holkas/cmd/holkas/internal/config"
 	"github.com/holkas-io/holkas/pkg/agent"
+	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/csi"
 	"github.com/holkas-io/holkas/pkg/csi/registration"
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -65,12 +66,16 @@ func runNode(ctx context.Context, o nodeOptions) error {
 	engines := &agent.Dialer{Log: klog.FromContext(ctx)}
 	defer func() { _ = engines.Close() }() // no call is left
 	self := repository.Node{ID: o.node, Address: o.agentEndpoint}
-	engine, err := engines.Backend(self, volume.BackendLocal)
-	if err != nil {
-		return err
+	var backends []backend.Backend
+	for _, name := range []string{volume.BackendLocal, volume.BackendObject} {
+		b, err := engines.Backend(self, name)
+		if err != nil {
+			return err
+		}
+		backends = append(backends, b)
 	}
 	service, err := node.New(node.Options{
-		ID: o.node, Engine: engine, KubeletDir: o.kubeletDir,
+		ID: o.node, Backends: backends, KubeletDir: o.kubeletDir,
 		MaxVolumes: func(ctx context.Context) (int64, error) {
 			info, err := engines.Info(ctx, self)
 			return info.MaxVolumes, err

@@ -93,10 +93,12 @@ type CreateVolumeRequest struct {
 	SizeBytes int64 // a multiple of volume.SizeUnit
 	Class     volume.Class
 	Source    Source // zero: blank
-	// ReadOnly says that nobody will write to it, and that it is attached Shared
-	// only. What the first mount of a clone would write (the filesystem's journal
-	// replayed, an identity of its own) is there when the creation returns, with its
-	// filesystem Formatted; see package node, Settling.
+	// ReadOnly says that nobody will write to it, and that its filesystem is mounted
+	// from where it is attached Shared. What the first mount of a clone would write
+	// (the filesystem's journal replayed, an identity of its own) is there when the
+	// creation returns, with its filesystem Formatted: package node's Settling does
+	// that before every backend. It is not said of what is used as raw block, which
+	// stays as it is.
 	ReadOnly bool
 	Secrets  volume.Secrets
 }

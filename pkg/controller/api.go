@@ -24,7 +24,9 @@ type CreateVolumeRequest struct {
 	Class        volume.Class
 	Request      repository.Request // what is stored and compared on a retry
 	Topology     Topology
-	Secrets      volume.Secrets
+	// Block says that it is used as raw block, so that nothing in it is touched.
+	Block   bool
+	Secrets volume.Secrets
 }
 
 // Topology says which nodes a volume may be on: any if Requisite is nil, and

@@ -204,7 +204,7 @@ func (v *volumeCreation) work(ctx context.Context, n repository.Name, o origin, 
 	var made backend.Volume
 	if err == nil {
 		made, err = b.CreateVolume(ctx, backend.CreateVolumeRequest{
-			ID: volume.ID(n.ID), SizeBytes: sizeBytes, Class: v.r.Class, Source: o.Source, ReadOnly: n.Request.ReadOnly, Secrets: v.r.Secrets,
+			ID: volume.ID(n.ID), SizeBytes: sizeBytes, Class: v.r.Class, Source: o.Source, ReadOnly: n.Request.ReadOnly && !v.r.Block, Secrets: v.r.Secrets,
 		})
 	}
 	if err != nil {

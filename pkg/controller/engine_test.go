@@ -29,9 +29,10 @@ type engine struct {
 	rigid     map[volume.ID]bool // cannot be paused
 	attached  map[volume.ID]bool // cannot be deleted
 	down      bool
-	cutFault  error         // what CreateSnapshot fails with
-	cutTime   time.Duration // how long CreateSnapshot takes
-	cutting   func()        // called in the middle of it
+	cutFault  error                       // what CreateSnapshot fails with
+	cutTime   time.Duration               // how long CreateSnapshot takes
+	cutting   func()                      // called in the middle of it
+	created   backend.CreateVolumeRequest // the last one
 	events    *events
 }
 
@@ -148,6 +149,7 @@ func (e *engine) CreateVolume(ctx context.Context, r backend.CreateVolumeRequest
 	if err := e.source(r); err != nil {
 		return backend.Volume{}, err
 	}
+	e.created = r
 	if r.SizeBytes > e.free() {
 		return backend.Volume{}, fault.New(fault.Exhausted, "%d bytes free", e.free())
 	}

@@ -264,6 +264,14 @@ func TestAVolumeForReadersAlone(t *testing.T) {
 		r := restored(shared("readers", 0), w.c.Handle(s.ID))
 		r.Request.ReadOnly = true
 		v := w.volume(r)
+		if got := w.fronts[v.Node].created; !got.ReadOnly || got.ID != v.ID {
+			t.Errorf("the backend was asked for %+v, want it read-only", got)
+		}
+		raw := r
+		raw.Name, raw.Block = "raw", true
+		if got := w.fronts[w.volume(raw).Node].created; got.ReadOnly {
+			t.Errorf("the backend was asked for %+v, want nothing in it touched", got)
+		}
 		got, err := w.publish(v.ID, "n1", "SINGLE_NODE_WRITER")
 		if err != nil || !got.Publications[0].ReadOnly {
 			t.Errorf("published %+v, %v; want it read-only", got.Publications, err)

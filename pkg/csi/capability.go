@@ -19,6 +19,8 @@ type demands struct {
 	// readers says that readers on many nodes are among them, and readersAlone that
 	// there is nobody else.
 	readers, readersAlone bool
+	// block: it is used as raw block.
+	block bool
 }
 
 // of says what of the demands a volume of a class cannot have, as Invalid.
@@ -45,7 +47,7 @@ func demandsOf(all []*csi.VolumeCapability) (demands, error) {
 		}
 		use, err := useAt(c)
 		if i == 0 {
-			first = use
+			first, d.block = use, use.Block
 		}
 		if err == nil {
 			err = together(first, use)

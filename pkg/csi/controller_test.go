@@ -86,7 +86,7 @@ func TestControllerTranslates(t *testing.T) {
 					r.VolumeContentSource = fromVolume(string(id))
 				}))
 			},
-			controller.CreateVolumeRequest{Name: "pvc-1", MinimumBytes: mib, Class: class, Request: repository.Request{Parameters: map[string]string{}, Source: repository.Source{Volume: id}}},
+			controller.CreateVolumeRequest{Name: "pvc-1", MinimumBytes: mib, Class: class, Block: true, Request: repository.Request{Parameters: map[string]string{}, Source: repository.Source{Volume: id}}},
 		},
 		"delete": {
 			func(s *ControllerServer) (any, error) {

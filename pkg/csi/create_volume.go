@@ -40,7 +40,7 @@ func creationOf(r *csi.CreateVolumeRequest) (request controller.CreateVolumeRequ
 		return request, demands.unsupported
 	}
 	request = controller.CreateVolumeRequest{
-		Name: r.GetName(), MinimumBytes: demands.minimumBytes, Secrets: r.GetSecrets(),
+		Name: r.GetName(), MinimumBytes: demands.minimumBytes, Block: demands.block, Secrets: r.GetSecrets(),
 		Request: repository.Request{
 			Parameters: volume.OwnParameters(r.GetParameters()), Mutable: r.GetMutableParameters(),
 		},

@@ -21,6 +21,7 @@ import (
 //	 32  16  fsid: the identity
 //	 48   8  the superblock's own offset on the device
 //	 64   8  magic "_BHRfS_M"
+//	 96   8  where the log of unfinished fsyncs is, or 0
 //	136   8  number of devices
 //	188   8  incompatible features; bit 10: metadata_uuid is in use
 //	196   2  checksum type
@@ -80,6 +81,20 @@ func (s btrfsSuper) identify(id [16]byte) {
 	}
 	copy(s[32:48], id[:])
 	little.PutUint32(s, s.checksum())
+}
+
+// hasBtrfsLog reports whether a filesystem has fsyncs to replay.
+func hasBtrfsLog(device string) (bool, error) {
+	f, err := os.Open(device)
+	if err != nil {
+		return false, fault.As(fault.Internal, err)
+	}
+	defer f.Close()
+	s := make(btrfsSuper, btrfsSuperBytes)
+	if _, err := f.ReadAt(s, btrfsSuperOffset); err != nil {
+		return false, fault.As(fault.Internal, err)
+	}
+	return s.valid() && binary.LittleEndian.Uint64(s[96:]) != 0, nil
 }
 
 // newBtrfsIdentity gives the filesystem on a device that is not mounted an

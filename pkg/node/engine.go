@@ -28,18 +28,18 @@ func patiently[T any](ctx context.Context, limit time.Duration, f func() (T, err
 
 // volume asks the engine about a volume.
 func (n *Node) volume(ctx context.Context, id volume.ID) (backend.Volume, error) {
-	return patiently(ctx, n.engineWait, func() (backend.Volume, error) { return n.engine.Volume(ctx, id) })
+	return patiently(ctx, n.engineWait, func() (backend.Volume, error) { return n.engine.volume(ctx, id) })
 }
 
 func (n *Node) record(ctx context.Context, id volume.ID, state backend.FormatState, fs volume.Filesystem) error {
 	_, err := patiently(ctx, n.engineWait, func() (struct{}, error) {
-		return struct{}{}, n.engine.RecordFilesystem(ctx, id, backend.Filesystem{Type: fs, State: state})
+		return struct{}{}, n.engine.recordFilesystem(ctx, id, backend.Filesystem{Type: fs, State: state})
 	})
 	return fault.Wrap(err, "record", string(state)+" "+string(fs))
 }
 
 func (n *Node) detach(ctx context.Context, id volume.ID) error {
-	_, err := patiently(ctx, n.engineWait, func() (struct{}, error) { return struct{}{}, n.engine.Detach(ctx, id) })
+	_, err := patiently(ctx, n.engineWait, func() (struct{}, error) { return struct{}{}, n.engine.detach(ctx, id) })
 	if fault.Is(err, fault.NotFound) {
 		return nil // deleted meanwhile: nothing is attached
 	}
@@ -51,7 +51,7 @@ func (n *Node) detach(ctx context.Context, id volume.ID) error {
 // the mode is changed.
 func (n *Node) attach(ctx context.Context, r backend.AttachRequest) (backend.Device, error) {
 	try := func() (backend.Device, error) {
-		return patiently(ctx, n.engineWait, func() (backend.Device, error) { return n.engine.Attach(ctx, r) })
+		return patiently(ctx, n.engineWait, func() (backend.Device, error) { return n.engine.attach(ctx, r) })
 	}
 	d, err := try()
 	if !fault.Is(err, fault.InUse) {

@@ -32,7 +32,7 @@ type fakeEngine struct {
 
 type fakeVolume struct {
 	backend.Volume
-	readOnly bool
+	readOnly, shared bool
 }
 
 func newFakeEngine(t *testing.T, dir string) *fakeEngine {
@@ -59,9 +59,10 @@ func run(t *testing.T, name string, args ...string) string {
 func (e *fakeEngine) file(id volume.ID) string { return filepath.Join(e.dir, string(id)) }
 
 // create makes a blank volume.
-func (e *fakeEngine) create(sizeBytes int64) volume.ID {
+func (e *fakeEngine) create(sizeBytes int64) volume.ID { return e.createAs(volume.NewID(), sizeBytes) }
+
+func (e *fakeEngine) createAs(id volume.ID, sizeBytes int64) volume.ID {
 	e.t.Helper()
-	id := volume.NewID()
 	if err := os.WriteFile(e.file(id), nil, 0o600); err != nil {
 		e.t.Fatal(err)
 	}
@@ -76,8 +77,12 @@ func (e *fakeEngine) create(sizeBytes int64) volume.ID {
 
 // clone makes a volume from what another one's file holds.
 func (e *fakeEngine) clone(from volume.ID, sizeBytes int64) volume.ID {
+	return e.cloneAs(volume.NewID(), from, sizeBytes)
+}
+
+func (e *fakeEngine) cloneAs(id, from volume.ID, sizeBytes int64) volume.ID {
 	e.t.Helper()
-	id := e.create(sizeBytes)
+	e.createAs(id, sizeBytes)
 	run(e.t, "cp", "--sparse=always", e.file(from), e.file(id))
 	if err := os.Truncate(e.file(id), sizeBytes); err != nil {
 		e.t.Fatal(err)
@@ -102,6 +107,32 @@ func (e *fakeEngine) find(call string, id volume.ID) (*fakeVolume, error) {
 		return nil, fault.New(fault.NotFound, "volume %s: unknown", id)
 	}
 	return v, nil
+}
+
+// CreateVolume makes a clone of another volume.
+func (e *fakeEngine) CreateVolume(ctx context.Context, r backend.CreateVolumeRequest) (backend.Volume, error) {
+	if e.fail != nil {
+		if err := e.fail("CreateVolume"); err != nil {
+			return backend.Volume{}, err
+		}
+	}
+	e.mu.Lock()
+	_, made := e.volumes[r.ID]
+	e.mu.Unlock()
+	if !made {
+		e.cloneAs(r.ID, r.Source.Volume, r.SizeBytes)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.volumes[r.ID].Class = r.Class
+	return e.volumes[r.ID].Volume, nil
+}
+
+func (e *fakeEngine) DeleteVolume(_ context.Context, id volume.ID) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.volumes, id)
+	return nil
 }
 
 func (e *fakeEngine) Volume(_ context.Context, id volume.ID) (backend.Volume, error) {
@@ -157,6 +188,7 @@ func (e *fakeEngine) Attach(_ context.Context, r backend.AttachRequest) (backend
 		}
 		v.Device, v.readOnly = run(e.t, "losetup", append(args, e.file(r.ID))...), r.ReadOnly
 	}
+	v.shared = r.Shared
 	if v.readOnly != r.ReadOnly {
 		return backend.Device{}, fault.New(fault.InUse, "attached with read-only %t", v.readOnly)
 	}

@@ -69,7 +69,7 @@ func (n *Node) expand(ctx context.Context, r ExpandRequest) (int64, error) {
 func (n *Node) grownDevice(ctx context.Context, v backend.Volume) (blockDevice, error) {
 	d, err := lookAtDevice(v.Device)
 	if err == nil && d.sizeBytes < v.SizeBytes {
-		if _, err := n.engine.ExpandVolume(ctx, v.ID, v.SizeBytes); err != nil {
+		if err := n.engine.expand(ctx, v.ID, v.SizeBytes); err != nil {
 			return d, err
 		}
 		d, err = lookAtDevice(v.Device)

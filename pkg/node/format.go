@@ -155,18 +155,23 @@ func checkExt4(ctx context.Context, device string, flags ...string) error {
 	return fault.New(fault.Internal, "e2fsck %s: exit code %d: %s", device, r.code, r.output)
 }
 
-// identify gives a clone's filesystem an identity of its own. XFS keeps its
+// newIdentity gives a clone's filesystem an identity of its own. XFS keeps its
 // origin's UUID: changing it needs an empty log, and XFS is always mounted with
 // nouuid instead.
-func (n *Node) identify(ctx context.Context, id volume.ID, fs volume.Filesystem, device string) (err error) {
+func newIdentity(ctx context.Context, fs volume.Filesystem, device string) (err error) {
 	switch fs {
 	case volume.Ext4:
 		err = mustRun(ctx, "tune2fs", "-U", "random", device)
 	case volume.Btrfs:
 		err = newBtrfsIdentity(device)
 	}
-	if err != nil {
-		return fault.Wrap(err, "give the clone its own identity on", device)
+	return fault.Wrap(err, "give the clone its own identity on", device)
+}
+
+// identify is newIdentity, and records that it is done.
+func (n *Node) identify(ctx context.Context, id volume.ID, fs volume.Filesystem, device string) error {
+	if err := newIdentity(ctx, fs, device); err != nil {
+		return err
 	}
 	n.here("node: gave an identity")
 	if err := n.record(ctx, id, backend.Formatted, fs); err != nil {

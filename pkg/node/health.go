@@ -37,7 +37,7 @@ type HealthRequest struct {
 // its engine knows, and what its mounts show. NotFound if the engine does not
 // know it; Invalid for an impossible path.
 func (n *Node) VolumeHealth(ctx context.Context, r HealthRequest) ([]backend.Health, error) {
-	health, err := patiently(ctx, healthWait, func() ([]backend.Health, error) { return n.engine.VolumeHealth(ctx, r.ID) })
+	health, err := patiently(ctx, healthWait, func() ([]backend.Health, error) { return n.engine.volumeHealth(ctx, r.ID) })
 	if fault.Is(err, fault.Transient) {
 		health, err = []backend.Health{unreachable(err)}, nil
 	}
@@ -59,7 +59,7 @@ func (n *Node) VolumeHealth(ctx context.Context, r HealthRequest) ([]backend.Hea
 
 // StorageHealth returns what is wrong with the storage of this node.
 func (n *Node) StorageHealth(ctx context.Context) ([]backend.Health, error) {
-	health, err := patiently(ctx, healthWait, func() ([]backend.Health, error) { return n.engine.Health(ctx) })
+	health, err := patiently(ctx, healthWait, func() ([]backend.Health, error) { return n.engine.health(ctx) })
 	if fault.Is(err, fault.Transient) {
 		health, err = []backend.Health{unreachable(err)}, nil
 	}

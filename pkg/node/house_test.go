@@ -42,7 +42,7 @@ func newHouse(t *testing.T) *house {
 	}
 	h.engine = newFakeEngine(t, filepath.Join(base, "engine"))
 	h.node, err = New(Options{
-		ID: "node-1", Engine: h.engine, KubeletDir: h.kubelet, EngineWait: 200 * time.Millisecond,
+		ID: "node-1", Backends: []backend.Backend{h.engine}, KubeletDir: h.kubelet, EngineWait: 200 * time.Millisecond,
 		MaxVolumes: func(context.Context) (int64, error) { return 7, nil },
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,8 +26,11 @@ const (
 
 // Options say what a Node works with.
 type Options struct {
-	ID     volume.NodeID
-	Engine backend.Backend
+	ID volume.NodeID
+	// Backends are those that the node's engine may have, in the order in which they
+	// are asked for a volume: first those that can say without the repository that
+	// they do not have it.
+	Backends []backend.Backend
 	// MaxVolumes asks the engine how many volumes the node can attach; zero is
 	// no limit.
 	MaxVolumes func(ctx context.Context) (int64, error)
@@ -44,8 +48,8 @@ func (o Options) Validate() error {
 	if _, err := volume.ParseNodeID(string(o.ID)); err != nil {
 		faults = append(faults, err)
 	}
-	if o.Engine == nil {
-		faults = append(faults, fault.New(fault.Invalid, "engine: none: want a backend"))
+	if len(o.Backends) == 0 || slices.Contains(o.Backends, nil) {
+		faults = append(faults, fault.New(fault.Invalid, "backends: none, or one that is nil: want those of the node's engine"))
 	}
 	if o.MaxVolumes == nil {
 		faults = append(faults, fault.New(fault.Invalid, "max volumes: none: want a function"))
@@ -64,7 +68,7 @@ func (o Options) Validate() error {
 // can come from every method and are not repeated at each.
 type Node struct {
 	id         volume.NodeID
-	engine     backend.Backend
+	engine     backends
 	maxVolumes func(ctx context.Context) (int64, error)
 	tree       tree
 	engineWait time.Duration
@@ -83,7 +87,7 @@ func New(o Options) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		id: o.ID, engine: o.Engine, maxVolumes: o.MaxVolumes,
+		id: o.ID, engine: o.Backends, maxVolumes: o.MaxVolumes,
 		tree:       tree{dir: o.KubeletDir},
 		engineWait: o.EngineWait,
 		resizer:    mountutils.NewResizeFs(exec.New()),

@@ -18,6 +18,9 @@ func (n *Node) ready(ctx context.Context, r StageRequest, d backend.Device, moun
 		d.Filesystem.Type = fs
 		return d, err
 	}
+	if r.Use.Shared {
+		return n.readyToShare(r, d)
+	}
 	if r.Use.ReadOnly {
 		return n.readyToRead(ctx, r, d)
 	}
@@ -59,6 +62,11 @@ func (n *Node) readyToRead(ctx context.Context, r StageRequest, d backend.Device
 // mountsReadOnly tries whether a filesystem mounts from its read-only device, or
 // has a journal to replay first.
 func mountsReadOnly(device string, fs volume.Filesystem) (bool, error) {
+	if fs == volume.Btrfs { // the kernel's word for it, an I/O error, is that of damage
+		if logged, err := hasBtrfsLog(device); err != nil || logged {
+			return false, err
+		}
+	}
 	m, err := loose(device, fs, mountOptions{}.withDefaults(fs, true))
 	if fault.Is(err, fault.Precondition) {
 		return false, nil

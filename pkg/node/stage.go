@@ -56,15 +56,22 @@ func (n *Node) stage(ctx context.Context, r StageRequest) error {
 	if !at.is(unix.S_IFDIR) && at.stale == nil {
 		return fault.New(fault.Precondition, "staging_target_path: %s: want a directory that exists", r.StagingPath)
 	}
+	v, err := n.volume(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	if r.Use.Shared && !v.Class.Shared() {
+		return fault.New(fault.Precondition, "volume_capability.access_mode: MULTI_NODE_READER_ONLY: a volume with %s %q is used on one node: want a SINGLE_NODE mode", volume.ParamBackend, v.Class.Backend)
+	}
 	if !r.Use.Block {
 		// Anything wrong with the flags is said before anything is changed.
-		flags, err := n.flagsFor(ctx, r)
+		flags, err := flagsFor(v, r.Use)
 		if err != nil {
 			return err
 		}
 		r.Use.ReadOnly = r.Use.ReadOnly || flags.readOnly
 	}
-	d, err := n.attach(ctx, backend.AttachRequest{ID: r.ID, ReadOnly: r.Use.ReadOnly, Secrets: r.Secrets})
+	d, err := n.attach(ctx, backend.AttachRequest{ID: r.ID, ReadOnly: r.Use.ReadOnly, Shared: r.Use.Shared, Secrets: r.Secrets})
 	if err != nil {
 		return err
 	}
@@ -77,16 +84,12 @@ func (n *Node) stage(ctx context.Context, r StageRequest) error {
 
 // flagsFor parses the mount flags for the filesystem that the volume has or is
 // to have.
-func (n *Node) flagsFor(ctx context.Context, r StageRequest) (mountOptions, error) {
-	v, err := n.volume(ctx, r.ID)
+func flagsFor(v backend.Volume, u Use) (mountOptions, error) {
+	fs, err := agree(v.Filesystem, u.Filesystem)
 	if err != nil {
 		return mountOptions{}, err
 	}
-	fs, err := agree(v.Filesystem, r.Use.Filesystem)
-	if err != nil {
-		return mountOptions{}, err
-	}
-	return parseFlags(fs, r.Use.MountFlags)
+	return parseFlags(fs, u.MountFlags)
 }
 
 // stageBlock has nothing to do: the device is attached. It sees that the volume

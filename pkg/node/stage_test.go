@@ -154,6 +154,8 @@ func TestAReadOnlyStageOfADirtyClone(t *testing.T) {
 		h.write(filepath.Join(h.staging(origin), "g"), "y")
 		run(h.T, "sync", filepath.Join(h.staging(origin), "g"))
 		clone := h.engine.clone(origin, sizeFor(fs))
+		left := h.engine.clone(origin, sizeFor(fs)) // by the node's death: dirty, and Formatted
+		h.must(h.engine.RecordFilesystem(t.Context(), left, backend.Filesystem{Type: fs, State: backend.Formatted}))
 		use := Use{Filesystem: fs, ReadOnly: true}
 		for range 2 {
 			h.must(h.stage(clone, use))
@@ -176,7 +178,11 @@ func TestAReadOnlyStageOfADirtyClone(t *testing.T) {
 		h.must(h.unstage(clone))
 		h.must(h.unstage(origin))
 
-		// A snapshot of it is dirty and Formatted at once if the engine died.
+		h.must(h.stage(left, use))
+		if got := h.read(filepath.Join(h.staging(left), "g")); got != "y" {
+			h.Errorf("read %q, want y: the journal was not replayed", got)
+		}
+		h.must(h.unstage(left))
 		h.want(h.stage(h.engine.create(sizeFor(fs)), use), fault.Precondition, "never formatted")
 	})
 }
