@@ -130,6 +130,10 @@ func (l *late) Snapshots(ctx context.Context, after volume.SnapshotID, limit int
 	return page, next, err
 }
 
+func (l *late) CheckKey(ctx context.Context, snapshot repository.Snapshot, secrets volume.Secrets) error {
+	return l.do(ctx, func(s controller.Service) error { return s.CheckKey(ctx, snapshot, secrets) })
+}
+
 // Handle names what a call returned; so the service is there.
 func (l *late) Handle(id volume.SnapshotID) volume.Handle { return l.service.Handle(id) }
 

@@ -88,6 +88,10 @@ type Service interface {
 	DeleteSnapshot(ctx context.Context, h volume.Handle) error
 	Snapshot(ctx context.Context, h volume.Handle) (repository.Snapshot, error)
 	Snapshots(ctx context.Context, after volume.SnapshotID, limit int) (page []repository.Snapshot, next volume.SnapshotID, err error)
+	// CheckKey sees that the key among the secrets, if there is one, opens a snapshot
+	// that is encrypted. Precondition, naming the fingerprints of both keys, if it
+	// is another one; Invalid if it is none.
+	CheckKey(ctx context.Context, s repository.Snapshot, secrets volume.Secrets) error
 	// Handle returns the name of a snapshot outside this site.
 	Handle(id volume.SnapshotID) volume.Handle
 	GroupHandle(id volume.GroupID) volume.GroupHandle

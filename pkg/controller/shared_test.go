@@ -4,11 +4,13 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/repository"
+	"github.com/holkas-io/holkas/pkg/vlog/keyring"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
 
@@ -380,5 +382,41 @@ func TestAGroupOfBothBackends(t *testing.T) {
 		must(t, w.c.DeleteGroup(t.Context(), w.c.GroupHandle(g.ID), nil))
 		w.sweepAll()
 		w.clean("in the end")
+	})
+}
+
+// TestCheckKey: the key that an encrypted snapshot's volume is wrapped for, or, on
+// the way to another one, both.
+func TestCheckKey(t *testing.T) {
+	inWorld(t, 1, func(t *testing.T, w *world) {
+		r := shared("one", mib)
+		r.Class.Encryption = volume.AES256GCM
+		v := w.volume(r)
+		s := w.snapshot("snap", v.ID)
+		plain := w.snapshot("plain", w.volume(shared("two", mib)).ID)
+		key := func(digit string) string { return strings.Repeat(digit, 64) }
+		check := func(s repository.Snapshot, keys ...string) error {
+			secrets := volume.Secrets{}
+			for i, name := range []string{"encryptionKey", "previousEncryptionKey"}[:len(keys)] {
+				secrets[name] = keys[i]
+			}
+			return w.c.CheckKey(t.Context(), s, secrets)
+		}
+		wantKind(t, check(s, key("1")), fault.Corrupt, string(v.ID))
+		user, err := keyring.ParseUserKey("test", key("1"))
+		must(t, err)
+		_, err = w.repo.ObjectVolumes.Append(t.Context(), string(v.ID), repository.Revision[repository.ObjectVolume]{}, repository.ObjectVolume{
+			ID: v.ID, State: repository.Ended, Keys: keyring.Ring{Fingerprint: user.Fingerprint()}, // ended: the snapshot outlives it
+		})
+		must(t, err)
+		for _, err := range []error{check(s), check(s, key("1")), check(s, key("2"), key("1")), check(plain, key("2"))} {
+			must(t, err)
+		}
+		other, err := keyring.ParseUserKey("test", key("2"))
+		must(t, err)
+		wantKind(t, check(s, key("2")), fault.Precondition, string(user.Fingerprint()), string(other.Fingerprint()), string(s.ID))
+		wantKind(t, check(s, key("2"), key("3")), fault.Precondition, string(user.Fingerprint()))
+		wantKind(t, check(s, "hunter2"), fault.Invalid, "encryptionKey")
+		wantKind(t, check(s, key("2"), "hunter2"), fault.Invalid, "previousEncryptionKey")
 	})
 }

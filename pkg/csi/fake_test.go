@@ -211,6 +211,14 @@ func (f *fakeService) Snapshots(ctx context.Context, after volume.SnapshotID, li
 	return all, next, nil
 }
 
+// CheckKey knows one key.
+func (f *fakeService) CheckKey(_ context.Context, _ repository.Snapshot, secrets volume.Secrets) error {
+	if key, given := secrets["encryptionKey"]; given && key != "right" {
+		return fault.New(fault.Precondition, "another key")
+	}
+	return nil
+}
+
 func (f *fakeService) Handle(id volume.SnapshotID) volume.Handle {
 	return volume.Handle{Repository: home, Snapshot: id}
 }

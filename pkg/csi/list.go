@@ -62,7 +62,8 @@ func (s *ControllerServer) ListSnapshots(ctx context.Context, r *csi.ListSnapsho
 	return reply, nil
 }
 
-// oneSnapshot is the list of the snapshot that a request names, if there is one.
+// oneSnapshot is the list of the snapshot that a request names, if there is one. The
+// secrets of a request that names none may be for any of them.
 func (s *ControllerServer) oneSnapshot(ctx context.Context, r *csi.ListSnapshotsRequest) ([]repository.Snapshot, error) {
 	h, err := volume.ParseHandle(r.GetSnapshotId())
 	if err != nil {
@@ -77,7 +78,7 @@ func (s *ControllerServer) oneSnapshot(ctx context.Context, r *csi.ListSnapshots
 	case r.GetSourceVolumeId() != "" && r.GetSourceVolumeId() != string(snapshot.Volume):
 		return nil, nil
 	}
-	return []repository.Snapshot{snapshot}, nil
+	return []repository.Snapshot{snapshot}, s.service.CheckKey(ctx, snapshot, r.GetSecrets())
 }
 
 // snapshots fills a page with the snapshots of a volume, or of any if source is

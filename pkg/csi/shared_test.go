@@ -166,3 +166,23 @@ func TestValidateShared(t *testing.T) {
 		}
 	}
 }
+
+// TestKeysOfSnapshots: a key that is given for a snapshot is looked at.
+func TestKeysOfSnapshots(t *testing.T) {
+	f := &fakeService{}
+	s := NewControllerServer(f)
+	id := f.Handle(f.addSnapshot(repository.Snapshot{Volume: volume.NewID(), Class: object}).ID).String()
+	for key, want := range map[string]fault.Kind{"right": 0, "wrong": fault.Precondition} {
+		secrets := map[string]string{"encryptionKey": key}
+		_, get := s.GetSnapshot(t.Context(), &csi.GetSnapshotRequest{SnapshotId: id, Secrets: secrets})
+		_, list := s.ListSnapshots(t.Context(), &csi.ListSnapshotsRequest{SnapshotId: id, Secrets: secrets})
+		for name, err := range map[string]error{"get": get, "list": list} {
+			if (err == nil) != (want == 0) || err != nil && !fault.Is(err, want) {
+				t.Errorf("%s with the %s key: %v", name, key, err)
+			}
+		}
+		if _, err := s.ListSnapshots(t.Context(), &csi.ListSnapshotsRequest{Secrets: secrets}); err != nil {
+			t.Errorf("list all with the %s key: %v, want all of them", key, err)
+		}
+	}
+}

@@ -66,6 +66,9 @@ func (s *ControllerServer) GetSnapshot(ctx context.Context, r *csi.GetSnapshotRe
 		return nil, err
 	}
 	snapshot, err := s.service.Snapshot(ctx, h)
+	if err == nil {
+		err = s.service.CheckKey(ctx, snapshot, r.GetSecrets())
+	}
 	if err != nil {
 		return nil, err
 	}
