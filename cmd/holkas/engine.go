@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/backend/local"
 	"github.com/holkas-io/holkas/pkg/blockdev/loop"
+	"github.com/holkas-io/holkas/pkg/node"
 	"github.com/holkas-io/holkas/pkg/repository"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
@@ -174,10 +177,10 @@ func runEngine(ctx context.Context, o engineOptions) (err error) {
 	}
 	defer repositories.close()
 	registry.MustRegister(newEngineMetrics(ctx, volumes, o.pools))
-	backends := map[string]backend.Backend{volume.BackendLocal: measurePauses(volumes, registry)}
+	backends := readied(map[string]backend.Backend{volume.BackendLocal: measurePauses(volumes, registry)})
 	info := func(ctx context.Context) agent.Info {
 		return agent.Info{
-			Node: o.node, Backends: []string{volume.BackendLocal}, Pools: recordedPools(volumes.Pools(ctx)),
+			Node: o.node, Backends: slices.Sorted(maps.Keys(backends)), Pools: recordedPools(volumes.Pools(ctx)),
 			MaxVolumes: int64(o.maxVolumes), Version: thisBuild().release,
 		}
 	}
@@ -202,6 +205,17 @@ func runEngine(ctx context.Context, o engineOptions) (err error) {
 	return runParts(ctx, stopLimit, append(parts,
 		part{"agent API", func(ctx context.Context) error { return server.Serve(ctx, o.endpoints...) }},
 		part{"announcement", a.run})...)
+}
+
+// readied has volumes for readers on many nodes ready when they are made, by the
+// backends that have such.
+func readied(backends map[string]backend.Backend) map[string]backend.Backend {
+	for name, b := range backends {
+		if volume.Shared(name) {
+			backends[name] = node.Settling(b)
+		}
+	}
+	return backends
 }
 
 func recordedPools(pools []local.Pool) []repository.Pool {
