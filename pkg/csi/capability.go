@@ -26,7 +26,7 @@ type demands struct {
 // of says what of the demands a volume of a class cannot have, as Invalid.
 func (d demands) of(class volume.Class) error {
 	if d.unsupported == nil && d.readers && !class.Shared() {
-		return fault.New(fault.Invalid, "volume_capabilities: MULTI_NODE_READER_ONLY: a volume with %s %q is used on one node: want a SINGLE_NODE mode", volume.ParamBackend, class.Backend)
+		return fault.New(fault.Invalid, "volume_capabilities: access_mode: MULTI_NODE_READER_ONLY: a volume with %s %q is used on one node: want a SINGLE_NODE mode", volume.ParamBackend, class.Backend)
 	}
 	return d.unsupported
 }

@@ -45,6 +45,13 @@ func (n *Node) Stage(ctx context.Context, r StageRequest) error {
 }
 
 func (n *Node) stage(ctx context.Context, r StageRequest) error {
+	v, err := n.volume(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	if r.Use.Shared && !v.Class.Shared() {
+		return fault.New(fault.Precondition, "volume_capability.access_mode: MULTI_NODE_READER_ONLY: a volume with %s %q is used on one node: want a SINGLE_NODE mode", volume.ParamBackend, v.Class.Backend)
+	}
 	at, err := n.tree.find("staging_target_path", r.StagingPath)
 	if fault.Is(err, fault.NotFound) {
 		return fault.As(fault.Precondition, err)
@@ -55,13 +62,6 @@ func (n *Node) stage(ctx context.Context, r StageRequest) error {
 	defer at.Close()
 	if !at.is(unix.S_IFDIR) && at.stale == nil {
 		return fault.New(fault.Precondition, "staging_target_path: %s: want a directory that exists", r.StagingPath)
-	}
-	v, err := n.volume(ctx, r.ID)
-	if err != nil {
-		return err
-	}
-	if r.Use.Shared && !v.Class.Shared() {
-		return fault.New(fault.Precondition, "volume_capability.access_mode: MULTI_NODE_READER_ONLY: a volume with %s %q is used on one node: want a SINGLE_NODE mode", volume.ParamBackend, v.Class.Backend)
 	}
 	if !r.Use.Block {
 		// Anything wrong with the flags is said before anything is changed.

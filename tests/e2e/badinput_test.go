@@ -122,7 +122,7 @@ func (l *badLab) badSizes() (rows []bad) {
 
 func (l *badLab) badParameters() (rows []bad) {
 	for _, c := range []struct{ key, value string }{
-		{"encryption", "luks"}, {"encryption", ""}, {"unknown", "1"}, {"Provisioning", "thin"}, {"backend", "object"}, {"pool", "no/pool"},
+		{"encryption", "luks"}, {"encryption", ""}, {"unknown", "1"}, {"Provisioning", "thin"}, {"backend", "cloud"}, {"cacheSize", "full"}, {"pool", "no/pool"},
 		{"poolType", "zfs"}, {"provisioning", "sparse"}, {"maxSnapshotPause", "never"}, {"maxSnapshotPause", "-1s"}, {"csi.storage.k8s.io", "x"},
 	} {
 		rows = append(rows, bad{"parameter/" + c.key + "=" + c.value, l.creates(func(r *csi.CreateVolumeRequest) {
