@@ -32,7 +32,8 @@ type Backend interface {
 	ModifyVolume(ctx context.Context, id volume.ID, m volume.Mutable) (Volume, error)
 	// RecordFilesystem notes what a volume is formatted with, see Filesystem.
 	RecordFilesystem(ctx context.Context, id volume.ID, f Filesystem) error
-	// Volume returns one volume.
+	// Volume returns one volume. Of one that is attached here it asks nobody else:
+	// the node service looks at each every minute, also while a repository is away.
 	Volume(ctx context.Context, id volume.ID) (Volume, error)
 	// Volumes yields every volume in ascending order of id. An error ends it.
 	Volumes(ctx context.Context) iter.Seq2[Volume, error]
@@ -62,8 +63,9 @@ type Backend interface {
 	// same device. InUse if it is attached with another mode. Exhausted if no
 	// device is to be had.
 	Attach(ctx context.Context, r AttachRequest) (Device, error)
-	// Detach takes the device away. Not attached is success. InUse if somebody
-	// still has it open.
+	// Detach takes the device away, and all that was written is then where any node
+	// that may attach the volume finds it. Not attached is success. InUse if
+	// somebody still has it open.
 	Detach(ctx context.Context, id volume.ID) error
 
 	// Allocated yields the ranges of a snapshot that hold data, ascending, from

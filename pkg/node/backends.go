@@ -55,12 +55,16 @@ func (all backends) attach(ctx context.Context, r backend.AttachRequest) (backen
 	return b.Attach(ctx, r)
 }
 
+// detach asks all of them: a volume that was deleted meanwhile may have a device
+// here still, and none of them needs to look it up.
 func (all backends) detach(ctx context.Context, id volume.ID) error {
-	b, _, err := all.of(ctx, id)
-	if err != nil {
-		return err
+	for _, b := range all {
+		err := b.Detach(ctx, id)
+		if err != nil && !fault.Is(err, fault.NotFound) && !fault.Is(err, fault.Unsupported) {
+			return err
+		}
 	}
-	return b.Detach(ctx, id)
+	return nil
 }
 
 func (all backends) volumeHealth(ctx context.Context, id volume.ID) ([]backend.Health, error) {

@@ -40,9 +40,6 @@ func (n *Node) record(ctx context.Context, id volume.ID, state backend.FormatSta
 
 func (n *Node) detach(ctx context.Context, id volume.ID) error {
 	_, err := patiently(ctx, n.engineWait, func() (struct{}, error) { return struct{}{}, n.engine.detach(ctx, id) })
-	if fault.Is(err, fault.NotFound) {
-		return nil // deleted meanwhile: nothing is attached
-	}
 	return err
 }
 

@@ -28,6 +28,9 @@ type fakeEngine struct {
 	// fail, if not nil, is asked before each call and may fail it.
 	fail   func(call string) error
 	health []backend.Health
+	// gone: it says NotFound of every volume; unfinished: a detached volume is not
+	// wholly detached.
+	gone, unfinished bool
 }
 
 type fakeVolume struct {
@@ -139,6 +142,9 @@ func (e *fakeEngine) Volume(_ context.Context, id volume.ID) (backend.Volume, er
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	v, err := e.find("Volume", id)
+	if e.gone {
+		err = fault.New(fault.NotFound, "volume %s: deleted", id)
+	}
 	if err != nil {
 		return backend.Volume{}, err
 	}
@@ -199,6 +205,9 @@ func (e *fakeEngine) Detach(_ context.Context, id volume.ID) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	v, err := e.find("Detach", id)
+	if e.unfinished {
+		return fault.New(fault.Transient, "uploads are under way")
+	}
 	if err != nil || v.Device == "" {
 		return err
 	}

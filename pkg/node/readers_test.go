@@ -173,6 +173,10 @@ func (absent) Volume(context.Context, volume.ID) (backend.Volume, error) {
 	return backend.Volume{}, fault.New(fault.Unsupported, "none of that name")
 }
 
+func (absent) Detach(context.Context, volume.ID) error {
+	return fault.New(fault.Unsupported, "none of that name")
+}
+
 func (absent) Health(context.Context) ([]backend.Health, error) {
 	return nil, fault.New(fault.Unsupported, "none of that name")
 }
@@ -211,6 +215,21 @@ func TestSeveralBackends(t *testing.T) {
 		h.Error("it is attached still")
 	}
 	h.want(h.stage(volume.NewID(), Use{}), fault.NotFound, "unknown")
+
+	// The device of a volume that was deleted elsewhere goes, and so does one whose
+	// detaching was not finished.
+	h.must(h.stage(id, Use{Block: true}))
+	device := other.volumes[id].Device
+	other.gone = true
+	h.must(h.unstage(id))
+	other.gone = false
+	if other.volumes[id].Device != "" {
+		h.Errorf("%s is attached still", device)
+	}
+	other.unfinished = true
+	h.want(h.unstage(id), fault.Transient, "uploads")
+	other.unfinished = false
+	h.must(h.unstage(id))
 }
 
 func (h *house) unpublishAndUnstage(id volume.ID, name string) error {

@@ -41,9 +41,8 @@ func (n *Node) unstage(ctx context.Context, id volume.ID, stagingPath string) er
 		}
 		n.here("node: unmounted")
 	}
-	if v.Device == "" {
-		return nil
-	}
+	// Without a device, too: one may have gone while what it had is not yet where it
+	// belongs, and then it is not unstaged before that is.
 	return n.detach(ctx, id)
 }
 
