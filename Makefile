@@ -56,6 +56,11 @@ race: deps root ## run what is concurrent under the race detector
 sanity: deps root ## run csi-sanity against real processes on real loop devices
 	cd tests && go test -count 1 -v -timeout 30m ./sanity
 
+.PHONY: guest
+guest: PROGRAMS += qemu-system-x86_64:qemu-system-x86 modprobe:kmod
+guest: deps ## run what needs a kernel with nbd, in an emulated machine (GUEST_RUN=regexp)
+	cd tests && go test -tags guest -count 1 -v -timeout 20m ./guest
+
 .PHONY: fuzz
 fuzz: ## fuzz every parser of outside input, each for FUZZTIME
 	@for dir in $$(git grep -l --untracked '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \

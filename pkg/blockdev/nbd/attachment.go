@@ -84,7 +84,9 @@ func (a *attachment) alive() bool {
 // stop ends the serving: what was read is answered, or given up when ctx ends,
 // and what was not waits in the kernel.
 func (a *attachment) stop(ctx context.Context) {
-	a.conn.drain()
+	if ctx.Err() == nil {
+		a.conn.drain()
+	}
 	select {
 	case <-a.done:
 	case <-ctx.Done():

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,8 +64,20 @@ type connection struct {
 	running [2]atomic.Int64
 	ledger  atomic.Int32
 
-	writing sync.Mutex // one reply at a time
-	broken  atomic.Bool
+	taken    atomic.Int64 // requests that were read
+	draining atomic.Bool
+	readOut  chan struct{} // closed when nothing is read any more
+
+	writing sync.Mutex // held for one reply at a time
+	broken  bool
+	holding bool // replies are kept in held: see drain
+	held    []reply
+}
+
+// reply is one that is to be sent, and what gives its memory back.
+type reply struct {
+	bytes []byte
+	done  func()
 }
 
 func (s *server) connect(conn net.Conn) *connection {
@@ -74,8 +85,9 @@ func (s *server) connect(conn net.Conn) *connection {
 		server: s, conn: conn,
 		// Small, so that bytes of a write go from the socket to their place, and
 		// many heads of reads still come at once.
-		in:    bufio.NewReaderSize(conn, 1024),
-		slots: make(chan struct{}, maxRequests),
+		in:      bufio.NewReaderSize(conn, 1024),
+		slots:   make(chan struct{}, maxRequests),
+		readOut: make(chan struct{}),
 	}
 }
 
@@ -91,16 +103,17 @@ func (c *connection) serve(ctx context.Context) error {
 	defer stop()
 
 	err := c.read(ctx)
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		// Nobody is there to be answered.
-		c.broken.Store(true)
+	close(c.readOut)
+	if err != nil && !c.draining.Load() {
+		c.breakOff() // nobody is there to be answered
 	}
 	c.work.Wait()
+	c.release()
 	c.conn.Close()
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, io.EOF), errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, io.EOF), c.draining.Load():
 		return nil
 	}
 	return err
@@ -109,23 +122,34 @@ func (c *connection) serve(ctx context.Context) error {
 // past is a deadline that has passed.
 var past = time.Unix(1, 0)
 
-// drain lets serve return once what was read is answered. A client that finds
-// the stream ended sends again what was not.
-func (c *connection) drain() { _ = c.conn.SetReadDeadline(past) }
+// breakOff gives the client up: it is neither read nor answered any more.
+func (c *connection) breakOff() {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.broken = true
+	_ = c.conn.SetReadDeadline(past)
+}
 
 // settle waits until every request is answered that was under way when it was
 // called. One caller at a time.
 func (c *connection) settle(ctx context.Context) error {
-	old := c.ledger.Load()
-	c.ledger.Store(1 - old)
-	for c.running[old].Load() > 0 {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(5 * time.Millisecond): // poll
+	wait := func(ledger int32) error {
+		for c.running[ledger].Load() > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(5 * time.Millisecond): // poll
+			}
 		}
+		return nil
 	}
-	return nil
+	current := c.ledger.Load()
+	// One that gave up has left the other in use.
+	if err := wait(1 - current); err != nil {
+		return err
+	}
+	c.ledger.Store(1 - current)
+	return wait(current)
 }
 
 // read starts the requests as they come. It returns nil when the client says
@@ -140,6 +164,7 @@ func (c *connection) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		c.taken.Add(1)
 		if r.command == cmdDisconnect {
 			return nil
 		}
@@ -173,12 +198,16 @@ func (c *connection) begin(ctx context.Context, r request) error {
 	running := &c.running[c.ledger.Load()]
 	running.Add(1)
 	c.work.Go(func() {
-		defer done()
 		defer running.Add(-1)
 		if code == 0 {
 			code = c.server.do(ctx, r, b)
 		}
-		c.answer(ctx, r, code, b)
+		out := make([]byte, replyBytes)
+		if r.command == cmdRead && code == 0 {
+			out = b.reply(r.length)
+		}
+		putReply(out, code, r.cookie)
+		c.answer(ctx, reply{out, done})
 	})
 	return nil
 }
@@ -223,26 +252,22 @@ func (s *server) do(ctx context.Context, r request, b *buffer) uint32 {
 	return code(err)
 }
 
-// answer sends the reply. A client that does not take it loses the connection.
-func (c *connection) answer(ctx context.Context, r request, code uint32, b *buffer) {
-	if ctx.Err() != nil {
-		return
-	}
-	var head [replyBytes]byte
-	out := head[:]
-	if r.command == cmdRead && code == 0 {
-		out = b.reply(r.length)
-	}
-	putReply(out, code, r.cookie)
+// answer sends a reply. A client that does not take it loses the connection.
+func (c *connection) answer(ctx context.Context, r reply) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	if c.broken.Load() {
+	switch {
+	case c.broken || ctx.Err() != nil:
+	case c.holding:
+		c.held = append(c.held, r)
 		return
+	default:
+		if _, err := c.conn.Write(r.bytes); err != nil {
+			c.broken = true
+			_ = c.conn.SetReadDeadline(past)
+		}
 	}
-	if _, err := c.conn.Write(out); err != nil {
-		c.broken.Store(true)
-		c.drain()
-	}
+	r.done()
 }
 
 // code is the protocol's number for a disk's error.

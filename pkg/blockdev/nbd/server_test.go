@@ -283,20 +283,73 @@ func TestGivenUp(t *testing.T) {
 	}
 }
 
-// TestDrain: what was read is answered; the rest is not even read.
+// TestDrain: a connection that is ended in good order answers all that it was
+// sent, what comes late included, and then ends. Nothing is answered while the
+// client may still send.
 func TestDrain(t *testing.T) {
 	disk := newRAM(diskBytes)
 	disk.gate = make(chan struct{})
 	c := dial(t, newServer(disk, discards))
-	c.send(head(cmdFlush, 0, 1, 0, 0))
-	eventually(t, "it is under way", func() bool { return disk.running() == 1 })
-	c.c.drain()
+	c.send(head(cmdFlush, 0, 1, 0, 0), head(cmdRead, 0, 2, 0, 1<<20))
+	eventually(t, "they are under way", func() bool { return disk.running() == 2 })
+	drained := make(chan struct{})
+	go func() {
+		c.c.drain()
+		close(drained)
+	}()
+	eventually(t, "replies are held", func() bool {
+		c.c.writing.Lock()
+		defer c.c.writing.Unlock()
+		return c.c.holding
+	})
+	c.send(head(cmdTrim, 0, 3, 0, 512))
+	eventually(t, "the late one is under way", func() bool { return disk.running() == 3 })
 	close(disk.gate)
-	if code, cookie := c.reply(); code != 0 || cookie != 1 {
-		t.Errorf("got error %d of %d", code, cookie)
-	}
+	<-drained
 	if err := c.ended(); err != nil {
 		t.Errorf("got %v, want nil", err)
+	}
+	if _, err := c.conn.Write(head(cmdFlush, 0, 4, 0, 0)); err == nil {
+		t.Error("it still takes requests")
+	}
+	// The client has not read until now, and yet all is there.
+	answered := make(map[uint64]bool)
+	for range 3 {
+		code, cookie := c.reply()
+		if code != 0 {
+			t.Errorf("error %d of %d", code, cookie)
+		}
+		answered[cookie] = true
+		if cookie == 2 {
+			_, err := io.CopyN(io.Discard, c.conn, 1<<20)
+			must(t, err)
+		}
+	}
+	if len(answered) != 3 {
+		t.Errorf("answered: %v", answered)
+	}
+	if n, err := c.conn.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("after the replies: %d bytes, %v; want the end", n, err)
+	}
+}
+
+// TestDrainOfMuch: replies that take all memory are not held for ever.
+func TestDrainOfMuch(t *testing.T) {
+	c := dial(t, newServer(newRAM(diskBytes), discards))
+	go func() {
+		for i := range 40 {
+			if _, err := c.conn.Write(head(cmdRead, 0, uint64(i), 0, 1<<20)); err != nil {
+				return
+			}
+		}
+	}()
+	go func() { _, _ = io.Copy(io.Discard, c.conn) }()
+	c.c.drain()
+	if err := c.ended(); err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
+	if free := c.c.server.budget.free; free != budgetBytes {
+		t.Errorf("%d of %d bytes were given back", free, budgetBytes)
 	}
 }
 
@@ -307,10 +360,12 @@ func TestSettle(t *testing.T) {
 	must(t, c.c.settle(t.Context()))
 	c.send(head(cmdFlush, 0, 1, 0, 0))
 	eventually(t, "it is under way", func() bool { return disk.running() == 1 })
-	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if err := c.c.settle(short); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("with a request under way: got %v", err)
+	for range 2 { // and the second time as well
+		short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if err := c.c.settle(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("with a request under way: got %v", err)
+		}
 	}
 	close(disk.gate)
 	c.reply()
