@@ -102,7 +102,7 @@ var golden = []struct {
 	}},
 	{kind: "object-volume", subject: goldenVolume, file: "object-volume-ended", value: &ObjectVolume{ID: goldenVolume, State: Ended, Changed: goldenTime}},
 	{kind: "object-snapshot", subject: goldenSnapshot, file: "object-snapshot", value: &ObjectSnapshot{
-		ID: goldenSnapshot, State: Ready, Why: "why", Volume: goldenVolume, Asked: volume.FilesystemConsistent, Consistency: volume.CrashConsistent, Frozen: true,
+		ID: goldenSnapshot, State: Ready, Why: "why", Volume: goldenVolume, Asked: volume.FilesystemConsistent, Consistency: volume.CrashConsistent,
 		Files: backend.Filesystem{Type: volume.XFS, State: backend.Formatted}, Log: "l-aaaaaaaaaaaaaaaaaaaaaaaaaa",
 		Epoch: 3, Sequence: 7, Chain: "00", Checkpoint: "01", Blocks: 262144, KeyIDs: []string{"00112233445566778899aabbccddeeff"},
 		Cut: goldenTime, Pause: 3 * time.Millisecond, Changed: goldenTime,

@@ -62,14 +62,11 @@ type ObjectSnapshot struct {
 	Why         string             `json:"why,omitempty"`
 	Volume      volume.ID          `json:"volume,omitempty"`
 	Asked       volume.Consistency `json:"asked,omitempty"`
-	Consistency volume.Consistency `json:"consistency,omitempty"` // as it turned out; while Creating, as planned
-	// Frozen says, while it is Creating, that the filesystem was to be frozen for
-	// the cut. Whether it was is known only to who did it.
-	Frozen bool               `json:"frozen,omitempty"`
-	Files  backend.Filesystem `json:"filesystem,omitzero"`
-	Log    string             `json:"log,omitempty"`
+	Log         string             `json:"log,omitempty"`
 
 	// Of one that was Ready.
+	Consistency volume.Consistency `json:"consistency,omitempty"` // as it turned out
+	Files       backend.Filesystem `json:"filesystem,omitzero"`
 	Epoch      vlog.Epoch    `json:"epoch,omitempty"`
 	Sequence   vlog.Sequence `json:"sequence,omitempty"`
 	Chain      string        `json:"chain,omitempty"`      // SHA-256, 64 hexadecimal digits

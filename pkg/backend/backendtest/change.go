@@ -18,6 +18,7 @@ var deletes = []test{
 
 var changes = []test{
 	{"Expand", testExpand},
+	{"Modify", testModify},
 	{"ModifyPause", testModifyPause},
 	{"ModifyProvisioning", testModifyProvisioning},
 	{"RecordFilesystem", testRecordFilesystem},
@@ -110,7 +111,32 @@ func testExpand(s *scene) {
 	expand("after refusals", 2*sizeBytes, 2*sizeBytes)
 }
 
+func testModify(s *scene) {
+	v := s.blank()
+	for _, to := range []time.Duration{time.Second, 3 * time.Second} {
+		for range 2 {
+			class, err := v.Class.Apply(s.mutable(to))
+			s.must(err)
+			got, err := s.Backend.ModifyVolume(s.Context(), v.ID, s.mutable(to))
+			s.must(err)
+			v.Class = class
+			s.wantVolume("modified", got, v)
+		}
+	}
+	other, thin := time.Second, volume.Thin
+	foreign := volume.Mutable{UploadDelay: &other}
+	if s.Class.Shared() {
+		foreign = volume.Mutable{Provisioning: &thin}
+	}
+	_, err := s.Backend.ModifyVolume(s.Context(), v.ID, foreign)
+	s.wantKind("modify what is of another backend", err, fault.Invalid)
+	s.wantVolume("after a refusal", s.volume(v.ID), v)
+}
+
 func testModifyPause(s *scene) {
+	if s.Class.Shared() {
+		return
+	}
 	v := s.blank()
 	for _, pause := range []time.Duration{time.Nanosecond, 3 * time.Second} {
 		for range 2 {
@@ -136,6 +162,9 @@ func testModifyPause(s *scene) {
 // testModifyProvisioning: a thin volume becomes thick while it is in use.
 func testModifyProvisioning(s *scene) {
 	thick, thin := volume.Thick, volume.Thin
+	if s.Class.Shared() {
+		return
+	}
 	if s.Class.Provisioning == thick {
 		v := s.blank()
 		_, err := s.Backend.ModifyVolume(s.Context(), v.ID, volume.Mutable{Provisioning: &thin})

@@ -25,8 +25,8 @@ func testCreateBlank(s *scene) {
 	want := backend.Volume{ID: r.ID, SizeBytes: r.SizeBytes, Class: r.Class, Pool: got.Pool, CreatedAt: got.CreatedAt}
 	s.wantVolume("created", got, want)
 	s.wantVolume("looked up", s.volume(r.ID), got)
-	if got.Pool == "" {
-		s.Error("pool: empty, want its name")
+	if (got.Pool == "") != s.Class.Shared() {
+		s.Errorf("pool: %q, want its name, or none of what is shared", got.Pool)
 	}
 	if age := got.CreatedAt.Sub(began); age < -time.Second || age > time.Minute {
 		s.Errorf("created at %v, want about %v", got.CreatedAt, began)
@@ -114,8 +114,8 @@ func testCreateFillsAll(s *scene) {
 	if all.MaximumVolumeBytes < sizeBytes || all.AvailableBytes < sizeBytes {
 		s.Fatalf("capacity of an empty backend: %+v", all)
 	}
-	if all.MaximumVolumeBytes >= volume.MaximumBytes {
-		return // thin: nothing is too large
+	if s.Class.Shared() || all.MaximumVolumeBytes >= volume.MaximumBytes {
+		return // nothing is too large, or thin
 	}
 	before := inventory(s.T, s.Pool)
 	r := s.request(all.MaximumVolumeBytes+1<<30, backend.Source{})
@@ -172,8 +172,7 @@ func testCreateSurvivesRestart(s *scene) {
 	s.create(gone)
 	s.must(s.Backend.DeleteVolume(s.Context(), gone.ID))
 	s.must(s.Backend.RecordFilesystem(s.Context(), r.ID, backend.Filesystem{Type: volume.Ext4, State: backend.Formatting}))
-	pause := 7 * time.Second
-	_, err := s.Backend.ModifyVolume(s.Context(), r.ID, volume.Mutable{MaxSnapshotPause: &pause})
+	_, err := s.Backend.ModifyVolume(s.Context(), r.ID, s.mutable(7*time.Second))
 	s.must(err)
 	want, err := s.Backend.ExpandVolume(s.Context(), r.ID, 2*sizeBytes)
 	s.must(err)

@@ -3,9 +3,12 @@ package backendtest
 import (
 	"context"
 	"fmt"
+	"os"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -17,6 +20,7 @@ var pauses = []test{
 	{"PauseRepeated", testPauseRepeated},
 	{"PauseLapses", testPauseLapses},
 	{"PauseOfWhatCannotBe", testPauseOfWhatCannotBe},
+	{"PauseOfRawBlock", testPauseOfRawBlock},
 	{"PauseExcludes", testPauseExcludes},
 	{"PauseEndsWithItsProcess", testPauseEndsWithItsProcess},
 }
@@ -166,13 +170,17 @@ func testPauseLapses(s *scene) {
 func testPauseOfWhatCannotBe(s *scene) {
 	m, raw := s.mount(), s.blank()
 	s.attach(raw.ID, false)
-	for what, row := range map[string]struct {
+	rows := map[string]struct {
 		with volume.ID
 		want fault.Kind
 	}{
 		"a raw block volume in use": {raw.ID, fault.Precondition},
 		"an unknown volume":         {volume.NewID(), fault.NotFound},
-	} {
+	}
+	if s.Class.Shared() {
+		delete(rows, "a raw block volume in use")
+	}
+	for what, row := range rows {
 		id := pauseID()
 		s.resumeLater(id)
 		for range 2 {
@@ -183,6 +191,47 @@ func testPauseOfWhatCannotBe(s *scene) {
 	}
 	s.wantKind("a pause of nothing", s.Backend.Pause(s.Context(), pauseID(), nil), fault.Invalid)
 	s.wantKind("a pause without id", s.Backend.Pause(s.Context(), "", []volume.ID{m.id}), fault.Invalid)
+}
+
+// testPauseOfRawBlock: where writers can be held without a filesystem, they are.
+func testPauseOfRawBlock(s *scene) {
+	if !s.Class.Shared() {
+		return
+	}
+	raw := s.blank()
+	f := s.openDevice(s.attach(raw.ID, false).Path, os.O_RDWR|syscall.O_DIRECT)
+	old, young := aligned(pattern(1, block)), aligned(pattern(2, block))
+	_, err := f.WriteAt(old, 0)
+	s.must(err)
+	id := pauseID()
+	s.resumeLater(id)
+	s.must(s.Backend.Pause(s.Context(), id, []volume.ID{raw.ID}))
+	written := make(chan error, 1)
+	go func() { _, err := f.WriteAt(young, 0); written <- err }()
+	r := backend.CreateSnapshotRequest{ID: volume.NewSnapshotID(), Volume: raw.ID, Consistency: volume.FilesystemConsistent, Pause: id}
+	cut := s.cut(r)
+	if cut.Consistency != volume.CrashConsistent {
+		s.Errorf("raw block cut under a pause: %q, want %q", cut.Consistency, volume.CrashConsistent)
+	}
+	select {
+	case err := <-written:
+		s.Errorf("a write under a pause came through, with error %v", err)
+		written <- nil
+	default:
+	}
+	s.must(s.Backend.Resume(s.Context(), id))
+	s.must(<-written)
+	s.must(f.Close())
+	s.detach(raw.ID)
+	s.wantBytes("cut under a pause", s.readSnapshot(cut)[:block], old)
+	s.wantBytes("after the pause", s.read(raw.ID)[:block], young)
+}
+
+// aligned returns the bytes at an address that direct I/O takes.
+func aligned(p []byte) []byte {
+	b := make([]byte, len(p)+block)
+	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (block - 1)
+	return append(b[skip:skip:skip+len(p)], p...)
 }
 
 // testPauseExcludes: what else is to be done with a paused volume waits, within

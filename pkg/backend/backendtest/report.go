@@ -57,6 +57,13 @@ func testVolumes(s *scene) {
 }
 
 func testCapacity(s *scene) {
+	if s.Class.Shared() {
+		c, err := s.Backend.Capacity(s.Context(), s.Class)
+		if err != nil || c.MaximumVolumeBytes != s.Class.MaximumBytes() || c.AvailableBytes < c.MaximumVolumeBytes {
+			s.Errorf("capacity: %+v, %v, want room for the largest volume, %d bytes", c, err, s.Class.MaximumBytes())
+		}
+		return
+	}
 	thick := s.Class
 	thick.Provisioning = volume.Thick
 	before, err := s.Backend.Capacity(s.Context(), thick)
@@ -96,6 +103,9 @@ func testHealth(s *scene) {
 }
 
 func testUsedBytes(s *scene) {
+	if s.Class.Shared() {
+		return
+	}
 	v := s.blank()
 	s.write(v.ID, 0, pattern(1, sizeBytes/2))
 	s.must(Poll(10*time.Second, func() error {

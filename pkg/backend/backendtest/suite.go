@@ -18,7 +18,9 @@ import (
 // The backend must be empty and have 1 GiB of room at least.
 type Fixture struct {
 	Backend backend.Backend
-	// Class is what volumes are made with.
+	// Class is what volumes are made with. One that is shared lives in no pool of
+	// the node: its room and use are not counted, and its writers can be held without
+	// a filesystem.
 	Class volume.Class
 	// Reopen, if not nil, ends the backend and opens it again on what it left, as
 	// a restart of its process does. Nil: the contract is held to without one.
@@ -67,6 +69,14 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 type test struct {
 	name string
 	run  func(s *scene)
+}
+
+// mutable is a change that the fixture's class takes, by how much it says.
+func (s *scene) mutable(to time.Duration) volume.Mutable {
+	if s.Class.Shared() {
+		return volume.Mutable{UploadDelay: &to}
+	}
+	return volume.Mutable{MaxSnapshotPause: &to}
 }
 
 // sizeBytes is the size of most volumes.
