@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/holkas-io/holkas/pkg/blockdev"
 	"github.com/holkas-io/holkas/pkg/blockdev/loop"
@@ -26,6 +28,7 @@ type attachment struct {
 	session *session // none: no device
 	service *service // none: it is paused
 	broken  error    // what an earlier server left cannot be understood
+	process *process // the last step
 }
 
 func (a *attachment) attach(ctx context.Context, disk blockdev.Disk, o blockdev.Options) (blockdev.Device, error) {
@@ -47,7 +50,7 @@ func (a *attachment) attach(ctx context.Context, disk blockdev.Disk, o blockdev.
 		a.service = a.session.serve(ctx, disk)
 	}
 	d, err := a.take(ctx, runAttach, o)
-	if err != nil && fresh {
+	if err != nil && fresh && !errors.Is(err, errClosed) {
 		err = errors.Join(err, a.remove())
 	}
 	return d, err
@@ -93,6 +96,14 @@ func (a *attachment) detach(ctx context.Context) error {
 	}
 	paused := a.service == nil
 	if paused {
+		// What waits for an answer would never get one.
+		n, err := loop.InFlight("/" + a.session.ledger.name)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return fault.New(fault.InUse, "%d requests to its device wait: attach it first", n)
+		}
 		a.service = a.session.serve(ctx, absent{a.session.ledger})
 	}
 	if _, err := a.take(ctx, runDetach, a.session.options()); err != nil {
@@ -105,19 +116,33 @@ func (a *attachment) detach(ctx context.Context) error {
 	return a.remove()
 }
 
-// take has a step taken, with the device served.
-func (a *attachment) take(ctx context.Context, what string, o blockdev.Options) (blockdev.Device, error) {
+// take has a step taken, with the device served. If the server is closed it does
+// not wait for the step, which may have to wait for the next server.
+func (a *attachment) take(ctx context.Context, what string, o blockdev.Options) (_ blockdev.Device, err error) {
 	size := a.service.disk.Size()
 	a.session.ledger.setSize(size)
-	return step{Name: a.session.ledger.name, Size: size, Options: o}.run(ctx, what, a.session.root, a.record())
+	s := step{Name: a.session.ledger.name, Size: size, Options: o}
+	if a.process, err = s.start(ctx, what, a.session.root, a.record()); err != nil {
+		return blockdev.Device{}, err
+	}
+	select {
+	case <-a.process.ended:
+		return a.process.outcome(ctx)
+	case <-a.server.quit:
+		return blockdev.Device{}, errClosed
+	}
 }
 
 // leave pauses the device and lets go of it.
 func (a *attachment) leave() error {
 	a.turn <- struct{}{}
 	defer func() { <-a.turn }()
-	if a.service != nil && !a.service.stop() {
-		return a.remove() // it has no device
+	for a.service != nil && !a.service.stop() { // no device yet
+		select {
+		case <-a.process.ended:
+			return a.remove()
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
 	if a.session != nil {
 		a.session.close()
@@ -126,7 +151,8 @@ func (a *attachment) leave() error {
 	return nil
 }
 
-// remove ends a session that has no device.
+// remove ends a session that has no device, or a dead one. No step is being
+// taken but by an earlier server's.
 func (a *attachment) remove() error {
 	if err := a.server.hold.drop(string(a.id)); err != nil {
 		return err
@@ -137,7 +163,7 @@ func (a *attachment) remove() error {
 	}
 	a.session.close()
 	a.session, a.service = nil, nil
-	return fault.As(fault.Internal, os.RemoveAll(a.record()))
+	return a.server.bury(a.id)
 }
 
 // tidy removes a session whose filesystem is dead, and the device with it.
@@ -150,9 +176,6 @@ func (a *attachment) tidy() error {
 	case connected(a.session.device):
 		return nil
 	}
-	if err := loop.Abandon("/" + a.session.ledger.name); err != nil {
-		return err
-	}
 	return a.remove()
 }
 
@@ -162,13 +185,27 @@ func (a *attachment) record() string { return a.server.record(a.id) }
 
 func (s *Server) record(id volume.ID) string { return filepath.Join(s.dir.Name(), string(id)) }
 
-// bury frees the device of a volume whose filesystem died with its keeper, and
-// removes its record.
+// buryLimit is how long bury waits for a step of an earlier server, which has
+// nothing to wait for.
+const buryLimit = 10 * time.Second
+
+// bury removes a volume's record, and frees its device, if it has one: a dead
+// one, whose filesystem is gone.
 func (s *Server) bury(id volume.ID) error {
-	name, err := os.ReadFile(s.record(id))
+	record, err := os.OpenFile(s.record(id), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if err != nil {
+		return fault.As(fault.Internal, err)
+	}
+	defer record.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), buryLimit)
+	defer cancel()
+	if err := flock(ctx, record); err != nil {
+		return fault.New(fault.Busy, "the device of %s is dead, and an earlier engine's work on it has not ended: %w", id, err)
+	}
+	name, err := io.ReadAll(record)
 	if err == nil && len(name) > 0 {
 		err = loop.Abandon("/" + string(name))
 	}

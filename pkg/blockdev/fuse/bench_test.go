@@ -9,7 +9,6 @@ import (
 
 	"github.com/holkas-io/holkas/pkg/blockdev"
 	"github.com/holkas-io/holkas/pkg/blockdev/loop"
-	"github.com/holkas-io/holkas/pkg/volume"
 )
 
 // BenchmarkRatio measures fio on a device of an engine whose disk is a file,
@@ -24,10 +23,10 @@ func BenchmarkRatio(b *testing.B) {
 	base, err := attacher.Attach(b.Context(), plain, blockdev.Options{Discard: true})
 	must(b, err)
 	defer attacher.Detach(b.Context(), plain)
-	e := startEngine(b, house(b), volume.NewID(), makeFile(b, size))
+	e := startEngine(b, house(b), newID(), makeFile(b, size))
 	defer e.quit()
 	for _, device := range []string{base.Path, e.device.Path} { // no first write to a block is measured
-		fio(b, "--filename="+device, "--rw=write", "--bs=1m", "--iodepth=8")
+		fio(b, device, "--rw=write", "--bs=1m", "--iodepth=8")
 	}
 	for _, w := range []struct {
 		name string

@@ -54,7 +54,7 @@ const (
 // A step waits until the engine answers; an engine that waited for itself when it
 // is killed would never end, and its successor never begin.
 func Run(ctx context.Context, args []string, in *os.File, out io.Writer) error {
-	if len(args) == 1 && args[0] == runKeep {
+	if len(args) == 2 && args[0] == runKeep {
 		return keep()
 	}
 	if len(args) != 1 || !slices.Contains([]string{runAttach, runResize, runDetach}, args[0]) {
@@ -110,42 +110,57 @@ func (s step) grow(ctx context.Context, a *loop.Attacher, file string) (blockdev
 	return a.Attach(ctx, file, s.Options)
 }
 
-// run takes a step in a process of its own, which is killed at the end of ctx. It
-// returns when the process is gone; that waits for the disk, maybe.
-func (s step) run(ctx context.Context, what string, root int, record string) (blockdev.Device, error) {
+// process is a step being taken in a process of its own.
+type process struct {
+	cmd            *exec.Cmd
+	out, complaint bytes.Buffer
+	err            error
+	ended          chan struct{} // closed when it is gone
+}
+
+// start starts a step. It is killed at the end of ctx; until it is gone it may
+// have to wait for the disk.
+func (s step) start(ctx context.Context, what string, root int, record string) (*process, error) {
 	folder, err := unix.FcntlInt(uintptr(root), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return blockdev.Device{}, fault.As(fault.Internal, os.NewSyscallError("dup", err))
+		return nil, fault.As(fault.Internal, os.NewSyscallError("dup", err))
 	}
 	rootFile := os.NewFile(uintptr(folder), "root")
 	defer rootFile.Close()
 	recordFile, err := os.OpenFile(record, os.O_RDWR, 0)
 	if err != nil {
-		return blockdev.Device{}, fault.As(fault.Internal, err)
+		return nil, fault.As(fault.Internal, err)
 	}
 	defer recordFile.Close()
-	var out, complaint bytes.Buffer
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{os.Args[0], Command, what}
-	cmd.Env = []string{}
-	cmd.Stdout, cmd.Stderr = &out, &complaint
-	cmd.ExtraFiles = []*os.File{rootFile, recordFile}
-	in, err := cmd.StdinPipe() // open until it ends
+	p := &process{cmd: exec.CommandContext(ctx, "/proc/self/exe"), ended: make(chan struct{})}
+	p.cmd.Args = []string{os.Args[0], Command, what}
+	p.cmd.Env = []string{}
+	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.complaint
+	p.cmd.ExtraFiles = []*os.File{rootFile, recordFile}
+	in, err := p.cmd.StdinPipe() // open until it ends
 	if err != nil {
-		return blockdev.Device{}, fault.As(fault.Internal, err)
+		return nil, fault.As(fault.Internal, err)
 	}
-	if err := cmd.Start(); err != nil {
-		return blockdev.Device{}, fault.As(fault.Internal, err)
+	if err := p.cmd.Start(); err != nil {
+		return nil, fault.As(fault.Internal, err)
 	}
-	err = errors.Join(json.NewEncoder(in).Encode(s), cmd.Wait())
+	go func() {
+		defer close(p.ended)
+		p.err = errors.Join(json.NewEncoder(in).Encode(s), p.cmd.Wait())
+	}()
+	return p, nil
+}
+
+// outcome is what came of the step, which has ended.
+func (p *process) outcome(ctx context.Context) (blockdev.Device, error) {
 	var o outcome
 	switch {
 	case ctx.Err() != nil:
 		return blockdev.Device{}, ctx.Err()
-	case err != nil:
-		return blockdev.Device{}, fault.New(fault.Internal, "%s %s: %w: %s", Command, what, err, complaint.String())
-	case json.Unmarshal(out.Bytes(), &o) != nil:
-		return blockdev.Device{}, fault.New(fault.Internal, "%s %s: %q: want its outcome", Command, what, out.String())
+	case p.err != nil:
+		return blockdev.Device{}, fault.New(fault.Internal, "%q: %w: %s", p.cmd.Args, p.err, p.complaint.String())
+	case json.Unmarshal(p.out.Bytes(), &o) != nil:
+		return blockdev.Device{}, fault.New(fault.Internal, "%q: %q: want its outcome", p.cmd.Args, p.out.String())
 	case o.Failed != "":
 		return blockdev.Device{}, fault.New(o.Kind, "%s", o.Failed)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 	"testing"
 
@@ -89,3 +90,5 @@ func makeDisk(t testing.TB, size int64) *fileDisk {
 	t.Cleanup(func() { d.file.Close() })
 	return d
 }
+
+func sizeText(n int64) string { return strconv.FormatInt(n, 10) }

@@ -84,7 +84,7 @@ func (h *hold) close() {
 // told everything. The caller holds mu.
 func (h *hold) tell(message string, fds []int) error {
 	if h.closed {
-		return fault.New(fault.Canceled, "the server is closed")
+		return errClosed
 	}
 	if h.ask(message, fds) == nil {
 		return nil
@@ -222,7 +222,7 @@ func (h *hold) start(address *net.UnixAddr) error {
 	}
 	defer socket.Close()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{os.Args[0], Command, runKeep}
+	cmd.Args = []string{os.Args[0], Command, runKeep, h.dir.Name()} // the folder for people to see
 	cmd.Env, cmd.Dir = []string{"GOMAXPROCS=1"}, "/"
 	cmd.ExtraFiles = []*os.File{socket}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -245,16 +245,24 @@ func lock(ctx context.Context, dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fault.As(fault.Internal, err)
 	}
+	if err := flock(ctx, file); err != nil {
+		_ = file.Close()
+		return nil, fault.New(fault.Busy, "%s: another engine has the devices (%w): end it first", dir, err)
+	}
+	return file, nil
+}
+
+// flock locks a file, and waits for it until ctx ends.
+func flock(ctx context.Context, file *os.File) error {
 	for {
 		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			return file, nil
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			_ = file.Close()
-			return nil, fault.New(fault.Busy, "%s: another engine has the devices (%w): end it first", dir, err)
-		case <-time.After(20 * time.Millisecond):
+			return err
+		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }

@@ -2,6 +2,7 @@ package fuse_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,7 +111,8 @@ func (e *engine) quit() error {
 	return e.cmd.Wait()
 }
 
-// house is a server's folder, which is empty of devices in the end.
+// house is a server's folder. In the end nothing of it is left: no device, no
+// keeper.
 func house(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "devices")
@@ -122,6 +127,10 @@ func house(t testing.TB) string {
 			}
 		}
 		must(t, server.Close(ctx))
+		until(t, "the keeper ends", func() bool { return keeper(dir) == 0 })
+		for _, name := range devices(t) {
+			t.Errorf("left: %s", name)
+		}
 	})
 	return dir
 }
@@ -134,4 +143,54 @@ func open(t testing.TB, dir string) *fuse.Server {
 	must(t, err)
 	t.Cleanup(func() { must(t, server.Close(context.Background())) })
 	return server
+}
+
+// until waits for a state.
+func until(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); <-time.After(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain until %s", what)
+		}
+	}
+}
+
+// keeper is the process that keeps a folder's devices, or 0.
+func keeper(dir string) int {
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range all {
+		line, err := os.ReadFile(file)
+		if err == nil && bytes.HasSuffix(line, []byte("\x00"+fuse.Command+"\x00keep\x00"+dir+"\x00")) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			return pid
+		}
+	}
+	return 0
+}
+
+// ids are the volumes of this process's tests.
+var ids sync.Map
+
+func newID() volume.ID {
+	id := volume.NewID()
+	ids.Store(id, true)
+	return id
+}
+
+// devices are the backing files of this process's devices.
+func devices(t testing.TB) (names []string) {
+	t.Helper()
+	all, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	must(t, err)
+	for _, file := range all {
+		name, _ := os.ReadFile(file)
+		parts := strings.SplitN(strings.TrimPrefix(string(name), "/"), "-", 3) // v, the id, a nonce
+		if len(parts) < 3 {
+			continue
+		}
+		if _, mine := ids.Load(volume.ID(parts[0] + "-" + parts[1])); mine {
+			names = append(names, file+": "+strings.TrimSpace(string(name)))
+		}
+	}
+	return names
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/holkas-io/holkas/pkg/blockdev"
+	"github.com/holkas-io/holkas/pkg/blockdev/loop"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
@@ -36,11 +37,14 @@ type Server struct {
 	locked *os.File
 	hold   *hold
 	left   map[volume.ID]blockdev.Device
+	quit   chan struct{} // closed at the end
 
 	mu      sync.Mutex // guards what follows
 	volumes map[volume.ID]*attachment
 	closed  bool
 }
+
+var errClosed = fault.New(fault.Canceled, "the server of devices is closed")
 
 // Open opens the server of a folder, and waits, until ctx ends, for the process
 // to be gone that had it before: then Busy. The devices that it left are paused
@@ -52,7 +56,7 @@ func Open(ctx context.Context, o Options) (s *Server, err error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fault.As(fault.Internal, err)
 	}
-	s = &Server{volumes: map[volume.ID]*attachment{}, left: map[volume.ID]blockdev.Device{}}
+	s = &Server{volumes: map[volume.ID]*attachment{}, left: map[volume.ID]blockdev.Device{}, quit: make(chan struct{})}
 	if s.locked, err = lock(ctx, o.Dir); err != nil {
 		return nil, err
 	}
@@ -72,8 +76,7 @@ func Open(ctx context.Context, o Options) (s *Server, err error) {
 }
 
 // Find returns the devices that earlier servers of the folder had left when this
-// one was opened. They are paused until they are attached with their disks. One
-// without a path died with its server before it had one: attach or detach it.
+// one was opened. They are paused until they are attached with their disks.
 func (s *Server) Find() map[volume.ID]blockdev.Device {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,6 +115,9 @@ func (s *Server) Detach(ctx context.Context, id volume.ID) error {
 // ends: a disk may be closed when Close has returned nil.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
+	if !s.closed {
+		close(s.quit)
+	}
 	s.closed = true
 	var all []*attachment
 	for _, a := range s.volumes {
@@ -195,7 +201,7 @@ func (s *Server) acquire(ctx context.Context, id volume.ID) (a *attachment, rele
 	release = func() { <-a.turn; forget() }
 	if closed {
 		release()
-		return nil, nil, fault.New(fault.Canceled, "%s: the server of its device is closed", id)
+		return nil, nil, fault.Wrap(errClosed, "", string(id))
 	}
 	return a, release, nil
 }
@@ -218,8 +224,17 @@ func (s *Server) adopt(left holdings) error {
 			continue
 		}
 		a.session = &session{device: fds[0], ledger: l, root: fds[2]}
-		if s.left[a.id], err = a.session.found(); err != nil {
+		d, found, err := loop.Named("/" + l.name)
+		if err == nil && !found {
+			// Its engine died before there was one. Nobody has waited for it, but a
+			// step that is still at it.
+			err = a.remove()
+		}
+		if err != nil {
 			return err
+		}
+		if found {
+			s.left[a.id] = d
 		}
 	}
 	entries, err := s.dir.ReadDir(-1)
@@ -228,7 +243,7 @@ func (s *Server) adopt(left holdings) error {
 	}
 	for _, e := range entries {
 		id, err := volume.ParseID(e.Name())
-		if err != nil || s.volumes[id] != nil {
+		if a := s.volumes[id]; err != nil || a != nil && (a.session != nil || a.broken != nil) {
 			continue
 		}
 		if err := s.bury(id); err != nil {

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/holkas-io/holkas/pkg/blockdev"
-	"github.com/holkas-io/holkas/pkg/blockdev/loop"
 	"github.com/holkas-io/holkas/pkg/fault"
 )
 
@@ -43,17 +42,6 @@ func newSession(name string, sizeBytes int64, o blockdev.Options) (*session, err
 		return nil, err
 	}
 	return &session{device: device, root: root, ledger: l}, nil
-}
-
-// found describes the device, as far as the kernel knows it without asking the
-// file.
-func (s *session) found() (blockdev.Device, error) {
-	d, found, err := loop.Named("/" + s.ledger.name)
-	if err == nil && !found {
-		o := s.options()
-		d = blockdev.Device{ReadOnly: o.ReadOnly, Discard: o.Discard, SizeBytes: s.ledger.size()}
-	}
-	return d, err
 }
 
 func (s *session) readOnly() bool { return s.ledger.flags&flagReadOnly != 0 }

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,24 @@ func Named(name string) (d blockdev.Device, found bool, err error) {
 		}
 	}
 	return blockdev.Device{Path: path(number), SizeBytes: sectors * 512, ReadOnly: readOnly != 0, DirectIO: direct != 0, Discard: discard > 0}, true, nil
+}
+
+// InFlight returns how many requests the device is at work on whose backing file
+// the kernel names so.
+func InFlight(name string) (int64, error) {
+	number, err := named(name)
+	if err != nil || number == none {
+		return 0, err
+	}
+	b, err := os.ReadFile(sysfs(number, "inflight"))
+	if err != nil {
+		return 0, fault.As(fault.Internal, err)
+	}
+	var reads, writes int64
+	if _, err := fmt.Sscan(string(b), &reads, &writes); err != nil {
+		return 0, fault.New(fault.Internal, "%s: %q: %w", sysfs(number, "inflight"), b, err)
+	}
+	return reads + writes, nil
 }
 
 func named(name string) (int, error) {
