@@ -2,6 +2,7 @@ package csi
 
 import (
 	"context"
+	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -13,9 +14,9 @@ import (
 // that are asked for. What a volume of the class cannot have has no capacity.
 func (s *ControllerServer) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
 	demands := demands{minimumBytes: volume.MinimumBytes}
-	if len(r.GetVolumeCapabilities()) > 0 {
+	if all := saying(r.GetVolumeCapabilities()); len(all) > 0 {
 		var err error
-		if demands, err = demandsOf(r.GetVolumeCapabilities()); err != nil {
+		if demands, err = demandsOf(all); err != nil {
 			return nil, err
 		}
 	}
@@ -35,4 +36,13 @@ func (s *ControllerServer) GetCapacity(ctx context.Context, r *csi.GetCapacityRe
 		MaximumVolumeSize: wrapperspb.Int64(max(capacity.MaximumVolumeBytes, 0)),
 		MinimumVolumeSize: wrapperspb.Int64(demands.minimumBytes),
 	}, nil
+}
+
+// saying returns the capabilities that say something. The external-provisioner has
+// none to ask for, and sends one of the mode UNKNOWN, since it takes the field for a
+// required one.
+func saying(all []*csi.VolumeCapability) []*csi.VolumeCapability {
+	return slices.DeleteFunc(slices.Clone(all), func(c *csi.VolumeCapability) bool {
+		return c.GetAccessMode() != nil && c.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_UNKNOWN
+	})
 }

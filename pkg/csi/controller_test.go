@@ -222,6 +222,11 @@ func TestControllerReplies(t *testing.T) {
 	if err != nil || capacity.AvailableCapacity != 9 || capacity.MaximumVolumeSize.GetValue() != 5 || capacity.MinimumVolumeSize.GetValue() != 300*mib {
 		t.Errorf("capacity %v, %v", capacity, err)
 	}
+	none := &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{}, AccessMode: &csi.VolumeCapability_AccessMode{}} // as the external-provisioner asks
+	capacity, err = s.GetCapacity(t.Context(), &csi.GetCapacityRequest{VolumeCapabilities: []*csi.VolumeCapability{none}})
+	if err != nil || capacity.AvailableCapacity != 9 || capacity.MinimumVolumeSize.GetValue() != mib {
+		t.Errorf("capacity for no mode %v, %v", capacity, err)
+	}
 	f.asked = nil
 	capacity, err = s.GetCapacity(t.Context(), &csi.GetCapacityRequest{VolumeCapabilities: []*csi.VolumeCapability{mounted(nodeShared, "xfs")}})
 	if err != nil || capacity.AvailableCapacity != 0 || f.asked != nil {
