@@ -10,6 +10,9 @@ import (
 )
 
 func main() {
+	if isDevice() {
+		os.Exit(device())
+	}
 	// A second signal changes nothing: what ends is bounded in time, and what it
 	// takes away it takes away whole. A closed terminal is like an interrupt.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)

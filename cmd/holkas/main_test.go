@@ -16,7 +16,7 @@ import (
 const asProgram = "HOLKAS_TEST_AS_PROGRAM=1"
 
 func TestMain(m *testing.M) {
-	if os.Getenv("HOLKAS_TEST_AS_PROGRAM") != "" {
+	if os.Getenv("HOLKAS_TEST_AS_PROGRAM") != "" || isDevice() {
 		main()
 	}
 	os.Exit(m.Run())

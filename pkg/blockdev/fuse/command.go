@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -58,7 +57,7 @@ func Run(ctx context.Context, args []string, in *os.File, out io.Writer) error {
 		return keep()
 	}
 	if len(args) != 1 || !slices.Contains([]string{runAttach, runResize, runDetach}, args[0]) {
-		return fault.New(fault.Invalid, "%s %s: is started by an engine, with %s, %s, %s or %s", Command, strings.Join(args, " "), runKeep, runAttach, runResize, runDetach)
+		return fault.New(fault.Invalid, "%q: want one of %s, %s, %s and %s, as an engine starts it", args, runKeep, runAttach, runResize, runDetach)
 	}
 	var s step
 	if err := json.NewDecoder(in).Decode(&s); err != nil {

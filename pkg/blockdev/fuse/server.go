@@ -48,10 +48,14 @@ var errClosed = fault.New(fault.Canceled, "the server of devices is closed")
 
 // Open opens the server of a folder, and waits, until ctx ends, for the process
 // to be gone that had it before: then Busy. The devices that it left are paused
-// until they are attached.
+// until they are attached. The process's program must call Run when it is started
+// with Command.
 func Open(ctx context.Context, o Options) (s *Server, err error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
+	}
+	if len(os.Args) > 1 && os.Args[1] == Command {
+		return nil, fault.New(fault.Internal, "this process was started as %q: want its program to call Run", os.Args)
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fault.As(fault.Internal, err)
