@@ -137,7 +137,8 @@ func (f *FrontEnd) set(id volume.ID, a *attachment) {
 }
 
 // Attach gives a device to a volume and serves it with disk until Detach or
-// Close. One that this process serves already is returned; one that an earlier
+// Close. One that this process serves already is returned, and keeps the disk
+// that it has, which must be the same one; one that an earlier
 // process left is taken over, and the requests that waited in it are answered;
 // it has the size that it had, until Resize. InUse if another process still
 // serves it, or if it was made read-only or without discard and is now wanted
@@ -349,8 +350,8 @@ func (f *FrontEnd) resize(ctx context.Context, id volume.ID) error {
 
 // Close ends the serving. The devices stay, and what is asked of them waits,
 // until an engine attaches them again. Requests under way are answered first; if
-// ctx ends meanwhile, they are given up, and are asked again then. It never
-// fails.
+// ctx ends meanwhile, they are given up, and are asked again then. When it
+// returns, no call of a disk is under way. It never fails.
 func (f *FrontEnd) Close(ctx context.Context) error {
 	defer f.end()
 	f.mu.Lock()

@@ -83,9 +83,9 @@ type reply struct {
 func (s *server) connect(conn net.Conn) *connection {
 	return &connection{
 		server: s, conn: conn,
-		// Small, so that bytes of a write go from the socket to their place, and
-		// many heads of reads still come at once.
-		in:      bufio.NewReaderSize(conn, 1024),
+		// Several small requests come at once; what is larger goes from the socket
+		// to its place.
+		in:      bufio.NewReaderSize(conn, 32<<10),
 		slots:   make(chan struct{}, maxRequests),
 		readOut: make(chan struct{}),
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -268,18 +269,23 @@ func TestBounded(t *testing.T) {
 func TestGivenUp(t *testing.T) {
 	disk := newRAM(diskBytes)
 	disk.gate = make(chan struct{})
-	c := dial(t, newServer(disk, discards))
-	c.send(head(cmdRead, 0, 1, 0, 512), head(cmdFlush, 0, 2, 0, 0))
+	stream, in := io.Pipe()
+	defer in.Close()
+	client := recorded{stream: stream, replies: new(atomic.Int64)}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- newServer(disk, discards).connect(client).serve(ctx) }()
+	_, err := in.Write(append(head(cmdRead, 0, 1, 0, 512), head(cmdFlush, 0, 2, 0, 0)...))
+	must(t, err)
 	eventually(t, "both are under way", func() bool { return disk.running() == 2 })
-	c.cancel()
-	if err := c.ended(); !errors.Is(err, context.Canceled) {
+	cancel()
+	eventually(t, "both are given up", func() bool { return disk.running() == 0 })
+	in.Close()
+	if err := <-served; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want canceled", err)
 	}
-	if b, err := io.ReadAll(c.conn); len(b) > 0 {
-		t.Errorf("the client was sent %x, %v", b, err)
-	}
-	if disk.running() > 0 {
-		t.Error("requests are still under way")
+	if n := client.replies.Load(); n > 0 {
+		t.Errorf("the client was sent %d replies", n)
 	}
 }
 
@@ -511,7 +517,7 @@ func FuzzRequests(f *testing.F) {
 	f.Add(head(cmdRead, 0, 1, 1<<64-512, 512))
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		disk := newRAM(64 << 10)
-		_ = newServer(disk, discards).connect(recorded{stream: bytes.NewReader(stream)}).serve(t.Context())
+		_ = newServer(disk, discards).connect(recorded{stream: bytes.NewReader(stream), replies: new(atomic.Int64)}).serve(t.Context())
 		if disk.bad != "" {
 			t.Error(disk.bad)
 		}

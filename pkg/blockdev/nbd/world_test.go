@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -208,18 +209,19 @@ func eventually(t testing.TB, what string, so func() bool) {
 	}
 }
 
-// recorded is a connection to a client that has sent all that it will, and is
-// not interested in replies.
+// recorded is a connection to a client that has sent what its stream has, and
+// only counts replies. Its deadlines do nothing.
 type recorded struct {
 	net.Conn
-	stream io.Reader
+	stream  io.Reader
+	replies *atomic.Int64
 }
 
-func (r recorded) Read(p []byte) (int, error)      { return r.stream.Read(p) }
-func (recorded) Write(p []byte) (int, error)       { return len(p), nil }
-func (recorded) Close() error                      { return nil }
-func (recorded) SetDeadline(t time.Time) error     { return nil }
-func (recorded) SetReadDeadline(t time.Time) error { return nil }
+func (r recorded) Read(p []byte) (int, error)    { return r.stream.Read(p) }
+func (r recorded) Write(p []byte) (int, error)   { r.replies.Add(1); return len(p), nil }
+func (recorded) Close() error                    { return nil }
+func (recorded) SetDeadline(time.Time) error     { return nil }
+func (recorded) SetReadDeadline(time.Time) error { return nil }
 
 var (
 	_      blockdev.Disk = (*ram)(nil)
