@@ -41,16 +41,23 @@ func Exhume(ctx context.Context, r *repository.Repository, node volume.NodeID, b
 }
 
 func exhume(ctx context.Context, r *repository.Repository, t repository.Tombstone, backends map[string]backend.Backend) error {
-	for _, name := range slices.Sorted(maps.Keys(backends)) {
-		if volume.Shared(name) {
-			continue // of a shared backend nothing is deleted by tombstone
-		}
+	pinned := own(slices.Sorted(maps.Keys(backends)))
+	if len(pinned) == 0 {
+		return nil
+	}
+	for _, name := range pinned {
 		if err := erase(ctx, backends[name], t); err != nil {
 			return fault.Wrap(err, "execute tombstone", string(t.Volume)+string(t.Snapshot))
 		}
 	}
 	crashpoint.Here("controller: tombstone executed")
 	return r.Exhume(ctx, t)
+}
+
+// own returns those of a node's backends whose volumes are there: what tombstones are
+// for. A node that came back without any keeps its tombstones until it has one again.
+func own(backends []string) []string {
+	return slices.DeleteFunc(slices.Clone(backends), volume.Shared)
 }
 
 // Announce writes a node's record if it says anything new, and ends the node's

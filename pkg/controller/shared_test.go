@@ -77,6 +77,13 @@ func TestTombstonesAreNotForSharedBackends(t *testing.T) {
 			v := w.volume(thick("one", mib))
 			must(t, Retire(t.Context(), w.repo, "n1", w.c.now()))
 			must(t, w.c.DeleteVolume(t.Context(), v.ID))
+			// Back without the disks: the tombstone waits for those.
+			must(t, Exhume(t.Context(), w.repo, "n1", map[string]backend.Backend{volume.BackendObject: w.fronts["n1"]}))
+			w.announce(repository.Node{ID: "n1", Backends: []string{volume.BackendObject}})
+			must(t, w.c.Sweep(t.Context()))
+			if buried, err := w.repo.Buried(t.Context(), "n1"); err != nil || len(buried) != 1 {
+				t.Errorf("buried %v, %v; want what nobody executed", buried, err)
+			}
 			if sweep {
 				w.announce(repository.Node{ID: "n1"})
 				must(t, w.c.Sweep(t.Context()))

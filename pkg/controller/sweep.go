@@ -11,7 +11,6 @@ import (
 
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/repository"
-	"github.com/holkas-io/holkas/pkg/volume"
 )
 
 const (
@@ -228,10 +227,11 @@ func (c *Controller) sweepTombstones(ctx context.Context) error {
 }
 
 func (c *Controller) execute(ctx context.Context, n repository.Node, t repository.Tombstone) error {
-	for _, name := range n.Backends {
-		if volume.Shared(name) {
-			continue
-		}
+	pinned := own(n.Backends)
+	if len(pinned) == 0 {
+		return nil
+	}
+	for _, name := range pinned {
 		if err := c.eraseAt(ctx, n, name, t); err != nil {
 			return err
 		}
