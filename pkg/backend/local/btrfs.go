@@ -96,8 +96,10 @@ func (b btrfs) commit() error {
 	return errors.Join(os.NewSyscallError("sync of btrfs", ioctl(f, syncAndClean, nil)), f.Close())
 }
 
-// quiet commits, so that a snapshot of a subvolume, which commits, has little to.
-func (b btrfs) quiet() error { return b.settle() }
+// quiet commits, so that a snapshot of a subvolume, which commits, has little to,
+// and waits for deleted subvolumes, as reclaim does: while one of 200,000 extents
+// is cleaned away, a snapshot takes 100 ms instead of 2.
+func (b btrfs) quiet() error { return b.reclaim() }
 
 // reclaim waits for btrfs to take back what subvolumes had that were deleted
 // before, which it does in the background. All who need it share a wait.

@@ -71,6 +71,12 @@
 // none is known, and Resume says so. A cut that would hold its writers for longer
 // than the class allows, or the watchdog, is refused before anything is frozen.
 //
+// What a removal leaves the filesystem to do in the background makes a cut beside
+// it many times as long, so a cut first waits for that, while nobody is held up.
+// What is left of a pause on btrfs is the freezing, whatever was written: the
+// kernel waits three times in it for its other processors (synchronize_rcu), 30 to
+// 40 ms altogether on a machine of two; the snapshot itself takes 2 ms.
+//
 // # Room
 //
 // A write into a thick volume never fails for want of room, copy-on-write after

@@ -104,3 +104,36 @@ func (h *house) othersGoOn(id volume.ID) error {
 	_, healthErr := h.Health(h.Context())
 	return errors.Join(err, cutErr, healthErr, h.DeleteSnapshot(h.Context(), s.ID), h.DeleteVolume(h.Context(), r.ID))
 }
+
+// TestQuietIsClean: on btrfs a cut waits for deleted subvolumes to be gone before
+// it holds anybody.
+func TestQuietIsClean(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, volume.BtrfsPool, 384*mib)
+	s := h.store()
+	m := s.medium.(btrfs)
+	m.cleaning.limit = time.Hour
+	id := h.create(thickClass(), 16*mib)
+	held, err := os.Open(m.disk(s.volume(id)))
+	h.must(err)
+	t.Cleanup(func() { held.Close() })
+	h.must(h.DeleteVolume(h.Context(), id))
+	var open atomic.Bool
+	open.Store(true)
+	quiet := make(chan error, 1)
+	go func() {
+		err := m.quiet()
+		if open.Load() {
+			h.Error("quiet while a deleted subvolume is there")
+		}
+		quiet <- err
+	}()
+	for m.cleaning.round.ask(0) == 0 && len(quiet) == 0 {
+		<-time.After(time.Millisecond)
+	}
+	open.Store(false)
+	held.Close()
+	h.must(m.settle()) // wakes what cleans
+	h.must(<-quiet)
+	h.deleteAll()
+}
