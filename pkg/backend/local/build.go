@@ -66,13 +66,19 @@ func (s *store) discard(id, dir string) error {
 		return s.wrap(err)
 	}
 	crashpoint.Here("local: moved to the trash")
-	if err := s.medium.remove(s.trash(id)); err != nil {
-		return s.wrap(err)
+	if err := s.removeTrash(id); err != nil {
+		return err
 	}
 	if full {
 		return s.bury(id)
 	}
 	return nil
+}
+
+// removeTrash removes a folder that is out of sight, beside no cut.
+func (s *store) removeTrash(id string) error {
+	defer s.calm.removal()()
+	return s.wrap(s.medium.remove(s.trash(id)))
 }
 
 // bury remembers an id that was deleted before it came to exist.

@@ -76,6 +76,7 @@ func (b *Backend) cutHeld(from place[record.Volume], held *pause.Held[*hold], c 
 
 // cutLive cuts a volume while it is being written.
 func cutLive(from place[record.Volume], c cut, tmp string) (cut, error) {
+	defer from.calm.cut()()
 	err := from.medium.quiet()
 	if err != nil {
 		return cut{}, from.wrap(err)
@@ -94,6 +95,7 @@ func cutLive(from place[record.Volume], c cut, tmp string) (cut, error) {
 
 // cutFrozen cuts a volume whose filesystem it freezes for that moment.
 func (b *Backend) cutFrozen(ctx context.Context, from place[record.Volume], mountPoint string, c cut, tmp string) (_ cut, err error) {
+	defer from.calm.cut()()
 	f, err := b.readyToFreeze(from, mountPoint)
 	if err != nil {
 		return cut{}, err

@@ -72,7 +72,8 @@
 // than the class allows, or the watchdog, is refused before anything is frozen.
 //
 // What a removal leaves the filesystem to do in the background makes a cut beside
-// it many times as long, so a cut first waits for that, while nobody is held up.
+// it many times as long, so a cut first waits for that, while nobody is held up,
+// and a removal waits for a cut (type calm); none for long, and not for a pause.
 // What is left of a pause on btrfs is the freezing, whatever was written: the
 // kernel waits three times in it for its other processors (synchronize_rcu), 30 to
 // 40 ms altogether on a machine of two; the snapshot itself takes 2 ms.
@@ -99,8 +100,8 @@
 //     until it ends
 //  2. a snapshot (Backend.cutLocks)
 //  3. pool.mu, the state of one pool
-//  4. pauses.mu, pause.mu, devices.mu, space.mu, cutTimes.mu, speed.mu, freeze.mu:
-//     leaves, but for pause.mu before freeze.mu; space.mu is not held while
+//  4. pauses.mu, pause.mu, devices.mu, space.mu, calm.mu, cutTimes.mu, speed.mu,
+//     freeze.mu: leaves, but for pause.mu before freeze.mu; space.mu is not held while
 //     anybody waits for what was deleted
 //
 // Waiting for the first two ends with the caller's context, as Busy.

@@ -32,6 +32,7 @@ type store struct {
 	space space
 	cuts  cutTimes
 	swept sweepTime
+	calm  calm
 }
 
 // openStore opens the pool in a folder, and makes one where the folder holds
