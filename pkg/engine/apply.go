@@ -132,6 +132,11 @@ func (v *Volume) apply(u *upload) error {
 	done := v.mu.applied >= v.replayed
 	v.notifyLocked()
 	v.mu.Unlock()
+	if u.moves != nil {
+		v.movedSince = true
+	} else {
+		v.soil(1)
+	}
 	settle := done && v.settled < v.reign.Epoch-1
 	if settle {
 		v.settled = v.reign.Epoch - 1
@@ -167,7 +172,7 @@ func (v *Volume) checkpoint(ctx context.Context) error {
 		return err
 	}
 	v.image.Published(p)
-	v.published, v.sinceCheck, v.dirtyCheck = head.Position, 0, false
+	v.published, v.sinceCheck, v.dirtyCheck, v.movedSince = head.Position, 0, false, false
 	v.digest = p.Digest
 	v.stats.checkpoints.Add(1)
 	v.mu.Lock()
@@ -232,8 +237,10 @@ func (v *Volume) reclaim(ctx context.Context) error {
 }
 
 func (v *Volume) collect(ctx context.Context, published vlog.Position) (garbage.Plan, error) {
-	v.collecting.Lock()
-	defer v.collecting.Unlock()
+	if err := v.collecting.Acquire(ctx, 1); err != nil {
+		return garbage.Plan{}, err
+	}
+	defer v.collecting.Release(1)
 	p, err := v.collector.AsWriter(ctx, v.reign, published)
 	if err == nil {
 		v.stats.collected.Add(uint64(len(p.Objects)))

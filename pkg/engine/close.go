@@ -15,13 +15,19 @@ const tidy = 8
 // an error the volume is open still, and Close may be called again, or Abandon;
 // but for Fenced and what else Err says, with which it never will succeed.
 func (v *Volume) Close(ctx context.Context) error {
+	v.hold(1) // no slot is begun behind the marker
+	defer v.hold(-1)
 	v.mu.Lock()
 	to := v.mu.newest
 	v.mu.Unlock()
-	if err := v.land(ctx, to); err != nil {
+	err := v.land(ctx, to)
+	if err == nil {
+		err = v.await(ctx, v.still)
+	}
+	if err != nil {
 		return fault.Wrap(err, "close volume", string(v.o.Volume))
 	}
-	err := v.between(ctx, func(ctx context.Context) error {
+	err = v.between(ctx, func(ctx context.Context) error {
 		if v.image.Head().Epoch != v.began.Epoch || v.image.Head().Sequence > 0 || v.reign.Epoch > v.began.Epoch+tidy {
 			if err := v.checkpoint(ctx); err != nil {
 				return err

@@ -32,7 +32,8 @@ type Engine struct {
 	codec   *frame.Codec
 	uploads *semaphore.Weighted // objects under way
 	forming *semaphore.Weighted // segments that are formed
-	arenas  sync.Pool           // *[]byte, of formingAtMax segments
+	moving  *semaphore.Weighted // batches that are read to be moved
+	arenas  sync.Pool           // *[]byte, of formingAtMax segments and a batch
 
 	mu struct {
 		sync.Mutex
@@ -67,7 +68,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		o: o, codec: codec,
-		uploads: semaphore.NewWeighted(int64(o.Uploads)), forming: semaphore.NewWeighted(formingAtMax),
+		uploads: semaphore.NewWeighted(int64(o.Uploads)), forming: semaphore.NewWeighted(formingAtMax), moving: semaphore.NewWeighted(1),
 		arenas: sync.Pool{New: func() any { b := disk.Buffer(objectBytes); return &b }},
 	}
 	e.mu.open = map[member]bool{}
@@ -106,10 +107,10 @@ const (
 	overlayFloor = 1 << 20
 )
 
-// shareLocked divides what segments under way leave: three quarters for the extent
-// tables, a quarter for what is newer than they are.
+// shareLocked divides what segments under way and a batch of moves leave: three
+// quarters for the extent tables, a quarter for what is newer than they are.
 func (e *Engine) shareLocked() {
-	rest := e.o.MemoryBytes - int64(e.o.Uploads)*objectBytes - formingAtMax*formingBytes
+	rest := e.o.MemoryBytes - int64(e.o.Uploads)*objectBytes - formingAtMax*formingBytes - objectBytes
 	n := int64(max(1, len(e.mu.open)))
 	for m := range e.mu.open {
 		m.limit(max(rest*3/4/n, tableFloor), max(rest/4/n, overlayFloor))

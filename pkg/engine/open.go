@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/holkas-io/holkas/pkg/engine/image"
 	"github.com/holkas-io/holkas/pkg/engine/journal"
@@ -88,9 +89,11 @@ func (p *opening) open(ctx context.Context) (*Volume, error) {
 	}
 	v.lease.from = sent
 	v.e.join(v)
+	v.background(v.cleaning)
 	v.background(v.former)
 	v.background(v.applier)
 	v.poke()
+	v.soil(0)
 	return v, nil
 }
 
@@ -135,7 +138,8 @@ func (p *opening) decide(ctx context.Context, s epoch.Survey) error {
 func (p *opening) load(ctx context.Context, reign *epoch.Reign, found epoch.Opening) (*Volume, error) {
 	v := &Volume{
 		e: p.e, o: p.o, log: p.log, reign: reign, journal: p.journal, gate: newGate(),
-		kick: make(chan struct{}, 1), over: make(chan struct{}), settled: found.Settled, began: found.Start.Position,
+		kick: make(chan struct{}, 1), tidy: make(chan struct{}, 1), over: make(chan struct{}), collecting: semaphore.NewWeighted(1),
+		settled: found.Settled, began: found.Start.Position,
 		collector: garbage.Collector{Log: p.log, Claims: claim.Claims{Store: p.o.Store, Now: p.e.o.Now}, Grace: p.o.Grace, Now: p.e.o.Now},
 	}
 	v.ctx, v.cancel = context.WithCancel(context.WithoutCancel(ctx))

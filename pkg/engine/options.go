@@ -26,6 +26,11 @@ const (
 	DefaultGrace       = 24 * time.Hour
 	DefaultReadTimeout = 2 * time.Minute
 	MinMemory          = 64 << 20
+
+	DefaultCleaningRate = 32 << 20
+	DefaultLive         = 0.6
+	DefaultIdleLive     = 0.8
+	DefaultIdleAfter    = time.Minute
 )
 
 // Options are what all volumes of an engine share.
@@ -101,6 +106,39 @@ type Tuning struct {
 	// ReadTimeout is how long a read waits for a store that is away before it fails;
 	// 0 is DefaultReadTimeout.
 	ReadTimeout time.Duration
+	Cleaning    Cleaning
+}
+
+// Cleaning says how sparse segments may become before what lives in them is written
+// anew. Shares are of the blocks that segments had when they were stored.
+type Cleaning struct {
+	// Rate is how many bytes a second are written anew at most; 0 is
+	// DefaultCleaningRate, less than that is none.
+	Rate int64
+	// Target is the share that is to live in a volume that is written, and IdleTarget
+	// in one that has rested for IdleAfter; 0 is DefaultLive, DefaultIdleLive and
+	// DefaultIdleAfter.
+	Target, IdleTarget float64
+	IdleAfter          time.Duration
+	// MaxShare is the share from which on a segment is not worth it, below 1; 0 is
+	// 0.9. It is to be low where what is written anew is copied to another cloud.
+	MaxShare float64
+}
+
+func (c Cleaning) withDefaults() Cleaning {
+	if c.Rate == 0 {
+		c.Rate = DefaultCleaningRate
+	}
+	if c.Target == 0 {
+		c.Target = DefaultLive
+	}
+	if c.IdleTarget == 0 {
+		c.IdleTarget = DefaultIdleLive
+	}
+	if c.IdleAfter == 0 {
+		c.IdleAfter = DefaultIdleAfter
+	}
+	return c
 }
 
 func (t Tuning) withDefaults() Tuning {
@@ -110,6 +148,7 @@ func (t Tuning) withDefaults() Tuning {
 	if t.ReadTimeout == 0 {
 		t.ReadTimeout = DefaultReadTimeout
 	}
+	t.Cleaning = t.Cleaning.withDefaults()
 	return t
 }
 
@@ -171,6 +210,9 @@ func (o OpenOptions) Validate() error {
 	}
 	if o.JournalBytes != 0 && (o.JournalBytes < journal.MinSize || o.JournalBytes > journal.MaxSize) {
 		say("JournalBytes %d: want 0, or %d to %d", o.JournalBytes, journal.MinSize, int64(journal.MaxSize))
+	}
+	if c := o.Cleaning; c.Target < 0 || c.Target > 1 || c.IdleTarget < 0 || c.IdleTarget > 1 || c.MaxShare < 0 || c.MaxShare >= 1 || c.IdleAfter < 0 {
+		say("Cleaning %+v: want Target and IdleTarget from 0 to 1, MaxShare below 1, and no negative IdleAfter", c)
 	}
 	if o.Durability != JournalDurability && o.Durability != ObjectDurability {
 		say("Durability %d: want JournalDurability or ObjectDurability", o.Durability)

@@ -145,6 +145,7 @@ func (v *Volume) complete(u *upload) error {
 // Forget says that a snapshot was let go: later checkpoints do not list it.
 func (v *Volume) Forget(id volume.SnapshotID) {
 	v.image.Forget(string(id))
+	v.soil(0)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.mu.snapshots, id)

@@ -39,7 +39,13 @@ type State struct {
 type Stats struct {
 	Reads, ReadBytes, Writes, WriteBytes, Zeros, ZeroBytes, Flushes uint64
 	JournalBytes, Segments, SegmentBytes, Checkpoints, Collected    uint64
-	Image                                                           image.Stats
+	// Moves are those of Segments, of MoveBytes of SegmentBytes, that cleaning wrote,
+	// to empty Cleaned segments: SegmentBytes / WriteBytes is what a written byte costs.
+	Cleaned, Moves, MoveBytes uint64
+	// LiveBlocks of StoredBlocks of the log's own segments live: what is stored for
+	// each of the volume's blocks, beside what waits to be collected.
+	LiveBlocks, StoredBlocks uint64
+	Image                    image.Stats
 }
 
 // State returns how the volume is.
@@ -54,8 +60,10 @@ func (v *Volume) State() State {
 			Zeros: c.zeros.Load(), ZeroBytes: c.zeroBytes.Load(), Flushes: c.flushes.Load(), JournalBytes: c.journalBytes.Load(),
 			Segments: c.segments.Load(), SegmentBytes: c.segmentBytes.Load(), Checkpoints: c.checkpoints.Load(),
 			Collected: c.collected.Load(), Image: v.image.Stats(),
+			Cleaned: c.cleaned.Load(), Moves: c.moves.Load(), MoveBytes: c.moveBytes.Load(),
 		},
 	}
+	s.Stats.LiveBlocks, s.Stats.StoredBlocks = v.image.Census().Share()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.mu.newest > v.mu.counted {

@@ -7,6 +7,7 @@ import (
 	"github.com/holkas-io/holkas/pkg/engine/image"
 	"github.com/holkas-io/holkas/pkg/engine/journal"
 	"github.com/holkas-io/holkas/pkg/vlog"
+	"github.com/holkas-io/holkas/pkg/vlog/frame"
 	"github.com/holkas-io/holkas/pkg/vlog/segment"
 )
 
@@ -18,6 +19,7 @@ type upload struct {
 	segment image.Segment
 	object  []byte   // until it is stored
 	end     vlog.LSN // of its journal range; 0 if it has none
+	moves   *batch   // what it moves, if it does that alone
 	stored  bool
 }
 
@@ -28,8 +30,13 @@ func (v *Volume) former() {
 	defer timer.Stop()
 	for {
 		wait, any := v.due()
-		if any && wait <= 0 {
-			if err := v.form(v.ctx); err != nil {
+		next := v.next
+		moves := v.movesDue(any && wait <= 0)
+		if moves {
+			next = v.moves
+		}
+		if moves || any && wait <= 0 {
+			if err := v.form(v.ctx, next); err != nil {
 				if v.ctx.Err() == nil {
 					v.fail(err)
 				}
@@ -37,10 +44,10 @@ func (v *Volume) former() {
 			}
 			continue
 		}
-		if !any {
-			wait = time.Hour // nothing to do: nothing is asked of anybody
+		timer.Stop() // nothing to do: nothing is asked of anybody
+		if any {
+			timer.Reset(wait)
 		}
-		timer.Reset(wait)
 		select {
 		case <-v.ctx.Done():
 			return
@@ -64,24 +71,29 @@ func (v *Volume) due() (wait time.Duration, any bool) {
 }
 
 // form forms one segment and sends it on its way.
-func (v *Volume) form(ctx context.Context) error {
+func (v *Volume) form(ctx context.Context, next func(context.Context) (*upload, error)) error {
 	if err := v.await(ctx, func() (bool, error) { return len(v.mu.inflight) < most, nil }); err != nil {
 		return err
 	}
 	if err := v.e.uploads.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	u, err := v.next(ctx)
+	u, err := next(ctx)
 	if err != nil || u == nil {
 		v.e.uploads.Release(1)
 		return err
 	}
 	v.mu.Lock()
-	v.mu.cut = u.end
+	v.mu.cut = max(v.mu.cut, u.end)
 	v.mu.inflight = append(v.mu.inflight, u)
+	if u.moves != nil {
+		v.mu.batch, u.moves.upload, u.moves.over = nil, u, true
+	}
 	v.notifyLocked()
 	v.mu.Unlock()
-	v.background(func() { v.store(u) })
+	if !v.background(func() { v.store(u) }) {
+		v.e.uploads.Release(1)
+	}
 	return nil
 }
 
@@ -119,7 +131,12 @@ func (v *Volume) next(ctx context.Context) (*upload, error) {
 		v.mu.Unlock()
 		return nil, nil
 	}
-	return v.seal(g, vlog.JournalRange{Incarnation: v.journal.Found().Incarnation, First: v.formedEnd, End: end})
+	with := v.tuning.Load().Compression
+	blocks := vlog.Block(v.blocks.Load())
+	if g.seal != nil {
+		blocks = g.seal.Blocks // the volume may be larger by now
+	}
+	return v.segment(end, blocks, g.used, func(w *segment.Writer) error { return g.fill(w, with) })
 }
 
 // gathering is what goes into one segment.
@@ -170,18 +187,8 @@ func (g *gathering) bytes(pieces []segment.Piece, buffer *[]byte) []byte {
 	return *buffer
 }
 
-// seal forms the segment of what was gathered. It is not formed twice: an error is
-// the end of the reign.
-func (v *Volume) seal(g gathering, covers vlog.JournalRange) (*upload, error) {
-	v.mu.Lock()
-	v.mu.begun++
-	id := segment.Identity{Reign: v.reign.Reign, Sequence: v.mu.begun}
-	v.mu.Unlock()
-	w, err := segment.NewWriter(v.ciphers.segment, segment.Info{Identity: id, Journal: covers, Blocks: vlog.Block(v.blocks.Load()), Previous: v.formed.Chain}, make([]byte, 0, g.used+g.used/64+64<<10))
-	if err != nil {
-		return nil, err
-	}
-	with := v.tuning.Load().Compression
+// fill puts what was gathered into a segment.
+func (g *gathering) fill(w *segment.Writer, with frame.Compression) (err error) {
 	payload := make([]byte, 0, vlog.FrameBlocks*vlog.BlockSize)
 	for p := range g.batch.Entries() {
 		if p.Kind != segment.Data {
@@ -190,22 +197,38 @@ func (v *Volume) seal(g gathering, covers vlog.JournalRange) (*upload, error) {
 			err = w.Data(p.First, g.bytes(p.Pieces, &payload), with)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if g.seal != nil {
-		if err := w.Seal(segment.Seal{Snapshot: g.seal.Snapshot, Blocks: g.seal.Blocks}); err != nil {
-			return nil, err
-		}
+		return w.Seal(segment.Seal{Snapshot: g.seal.Snapshot, Blocks: g.seal.Blocks})
+	}
+	return nil
+}
+
+// segment forms the next segment, which covers the journal up to a position. It is
+// not formed twice: an error is the end of the reign.
+func (v *Volume) segment(end vlog.LSN, blocks vlog.Block, bytes int, fill func(w *segment.Writer) error) (*upload, error) {
+	v.mu.Lock()
+	v.mu.begun++
+	id := segment.Identity{Reign: v.reign.Reign, Sequence: v.mu.begun}
+	v.mu.Unlock()
+	covers := vlog.JournalRange{Incarnation: v.journal.Found().Incarnation, First: v.formedEnd, End: end}
+	w, err := segment.NewWriter(v.ciphers.segment, segment.Info{Identity: id, Journal: covers, Blocks: blocks, Previous: v.formed.Chain}, make([]byte, 0, bytes+bytes/64+64<<10))
+	if err != nil {
+		return nil, err
+	}
+	if err := fill(w); err != nil {
+		return nil, err
 	}
 	f := w.Finish()
 	v.formed = vlog.Head{Position: f.Position(), Chain: f.Chain}
-	v.formedEnd = covers.End
+	v.formedEnd = end
 	v.stats.segments.Add(1)
 	v.stats.segmentBytes.Add(uint64(len(f.Object)))
 	return &upload{
 		segment: image.Segment{Info: f.Info, Index: f.Index, Digest: f.Digest, Chain: f.Chain, SizeBytes: int64(len(f.Object))},
-		object:  f.Object, end: covers.End,
+		object:  f.Object, end: end,
 	}, nil
 }
 

@@ -62,10 +62,18 @@ type Volume struct {
 		collectAt time.Time
 		tasks     []*task
 		watched   []*watched // blocks that are being merged
+
+		batch    *batch    // that is to be moved
+		held     int       // by how many moves are kept from being formed
+		soiled   bool      // something was written since the last job of an idle volume
+		dirt     int       // segments of data since the last look of the cleaner
+		soiledAt time.Time // when the last of them was applied
 	}
-	collecting sync.Mutex
+	collecting *semaphore.Weighted
+	growing    sync.Mutex    // held from reading the size for a seal until that is in the journal
 	over       chan struct{} // closed when the applier has ended
 	kick       chan struct{} // wakes the former
+	tidy       chan struct{} // wakes the cleaner
 
 	// Of the former alone: behind the last segment that was formed.
 	formed    vlog.Head
@@ -79,6 +87,7 @@ type Volume struct {
 	replayed   vlog.LSN      // up to which the journal has what an earlier epoch left
 	sinceCheck int
 	dirtyCheck bool // something was applied since the last checkpoint
+	movedSince bool // moves were
 
 	kept    []string
 	dropped string
@@ -90,6 +99,7 @@ type Volume struct {
 type counters struct {
 	reads, readBytes, writes, writeBytes, flushes, zeros, zeroBytes atomic.Uint64
 	journalBytes, segments, segmentBytes, checkpoints, collected    atomic.Uint64
+	cleaned, moves, moveBytes                                       atomic.Uint64
 }
 
 // limit takes the volume's share of the memory.
@@ -161,14 +171,16 @@ func (v *Volume) Err() error {
 	return v.mu.err
 }
 
-// background runs f until it ends by itself or with the volume; not at all if that
-// has ended.
-func (v *Volume) background(f func()) {
+// background runs f until it ends by itself or with the volume; not at all, and
+// returns false, if that has ended.
+func (v *Volume) background(f func()) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.ctx.Err() == nil {
-		v.wg.Go(f)
+	if v.ctx.Err() != nil {
+		return false
 	}
+	v.wg.Go(f)
+	return true
 }
 
 // storeSaid notes what the store answered.
@@ -223,6 +235,7 @@ func (v *Volume) Tune(t Tuning) {
 	t = t.withDefaults()
 	v.tuning.Store(&t)
 	v.poke()
+	v.wakeCleaner()
 }
 
 // poke wakes the former.

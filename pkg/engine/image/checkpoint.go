@@ -113,7 +113,7 @@ func (m *Image) describe(w Writer) (c *checkpoint.Checkpoint, dropped []uint32) 
 	defer m.mu.RUnlock()
 	c = &checkpoint.Checkpoint{
 		Reign: w.Reign, Sequence: m.mu.head.Sequence, Chain: m.mu.head.Chain, KeyID: w.KeyID, Settled: w.Settled,
-		Blocks: m.table.Blocks(), NextTable: m.nextTable, Time: w.Now, Root: root, Orphans: orphans,
+		Blocks: m.mu.blocks, NextTable: m.nextTable, Time: w.Now, Root: root, Orphans: orphans,
 		Snapshots: append([]checkpoint.Snapshot(nil), m.mu.snapshots...),
 	}
 	for n, o := range m.mu.objects {
@@ -179,10 +179,10 @@ func (m *Image) storeTable(ctx context.Context, w Writer, f page.Finished) error
 	if err := w.Store(ctx, f.Key, f.Object); err != nil {
 		return fault.Wrap(err, "store", f.Key)
 	}
-	n, err := m.add(object{checkpoint.Object{
+	n, err := m.add(object{Object: checkpoint.Object{
 		Kind: vlog.TableKind, Reign: checkpoint.Reign{Reign: w.Reign, KeyID: w.KeyID}, Sequence: p.Sequence,
 		SizeBytes: int64(len(f.Object)), Digest: f.Digest,
-	}, cipher})
+	}, cipher: cipher})
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ type Image struct {
 	mu struct {
 		sync.RWMutex
 		head      vlog.Head
+		blocks    vlog.Block // the size there; the table may be larger already
 		objects   []object // by number
 		numbers   map[segment.Source]uint32
 		free      []uint32 // given back, the oldest first
@@ -59,6 +60,7 @@ type Image struct {
 type object struct {
 	checkpoint.Object
 	cipher *frame.Cipher
+	blocks uint32 // that a segment had when it was stored; 0 if that is not known
 }
 
 type cipherKey struct {
@@ -73,7 +75,7 @@ func New(o Options, blocks vlog.Block) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.table = t
+	m.table, m.mu.blocks = t, blocks
 	m.mu.numbers = map[segment.Source]uint32{}
 	m.mu.ciphers = map[cipherKey]*frame.Cipher{}
 	return m, nil
@@ -98,7 +100,7 @@ func Restore(o Options, c *checkpoint.Checkpoint) (*Image, error) {
 			m.Close()
 			return nil, err
 		}
-		m.mu.objects[x.Number] = object{x, cipher}
+		m.mu.objects[x.Number] = object{Object: x, cipher: cipher}
 		if x.Kind == vlog.SegmentKind {
 			m.mu.numbers[source(x)] = x.Number
 		}
@@ -161,10 +163,14 @@ func (m *Image) SetHead(h vlog.Head) {
 	m.mu.head = h
 }
 
-// Blocks returns the size.
-func (m *Image) Blocks() vlog.Block { return m.table.Blocks() }
+// Blocks returns the size at the head.
+func (m *Image) Blocks() vlog.Block {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.mu.blocks
+}
 
-// Grow makes the image larger, at least as large as it is.
+// Grow makes room in the table for what is written beyond the size at the head.
 func (m *Image) Grow(blocks vlog.Block) { m.table.Grow(blocks) }
 
 // Table returns the extent table, to be read.
@@ -213,7 +219,7 @@ func (m *Image) Apply(ctx context.Context, s Segment) error {
 	for _, seal := range s.Index.Seals {
 		m.mu.snapshots = append(m.mu.snapshots, checkpoint.Snapshot{ID: seal.Snapshot, Position: s.Position(), Blocks: seal.Blocks})
 	}
-	m.mu.head = vlog.Head{Position: s.Position(), Chain: s.Chain}
+	m.mu.head, m.mu.blocks = vlog.Head{Position: s.Position(), Chain: s.Chain}, s.Blocks
 	return nil
 }
 
@@ -230,7 +236,7 @@ func (m *Image) number(s Segment) (uint32, error) {
 		Kind: vlog.SegmentKind, Reign: checkpoint.Reign{Reign: s.Reign, KeyID: s.KeyID},
 		Sequence: s.Sequence, SizeBytes: s.SizeBytes, Digest: s.Digest,
 	}
-	n, err := m.add(object{x, cipher})
+	n, err := m.add(object{Object: x, cipher: cipher, blocks: blocksOf(s.Index)})
 	m.applying.of, m.applying.number = s.Identity, n
 	return n, err
 }
