@@ -117,10 +117,7 @@ func (v *Volume) apply(u *upload) error {
 	}
 	v.dirtyCheck = true
 	if u.end > 0 {
-		v.overlay.Settle(u.end)
-		for _, e := range u.segment.Index.Entries {
-			v.overlay.Retire(e.First, e.Count, u.end)
-		}
+		v.overlay.Retire(u.segment.Index.Entries, u.end)
 		if err := v.journal.Recycle(v.ctx, u.end); err != nil {
 			return err
 		}
