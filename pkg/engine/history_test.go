@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // plan is which histories are played: HOLKAS_SEED=<seed>/<number> plays one of
 // them twenty times, since goroutines run as they like; HOLKAS_SOAK=1 plays many.
-func plan(t *testing.T, short, soak int, play func(t *testing.T, name string, seed *rand.PCG)) {
+func plan(t *testing.T, short, soak int, play func(t *testing.T, name string, seed uint64, i int)) {
 	t.Helper()
 	seed, from, to, times := rand.Uint64(), 0, short, 1
 	if os.Getenv("HOLKAS_SOAK") != "" {
@@ -48,7 +48,7 @@ func plan(t *testing.T, short, soak int, play func(t *testing.T, name string, se
 				debug.SetTraceback("all")
 				panic(name + ": has not ended after a minute")
 			})
-			synctest.Test(t, func(t *testing.T) { play(t, name, rand.NewPCG(seed, uint64(i))) })
+			synctest.Test(t, func(t *testing.T) { play(t, name, seed, i) })
 			stuck.Stop()
 		}
 	}
@@ -64,13 +64,14 @@ func (w *world) random(n int) bool { return w.rand.IntN(n) == 0 }
 // snapshot, must be a prefix of what was done that has all that was promised.
 func TestHistories(t *testing.T) {
 	total, played := map[string]int{}, 0
-	plan(t, 250, 10_000, func(t *testing.T, name string, seed *rand.PCG) {
-		r := rand.New(seed)
+	plan(t, 250, 10_000, func(t *testing.T, name string, seed uint64, i int) {
+		random := rand.NewPCG(seed, uint64(i))
+		r := rand.New(random)
 		c := class{durability: engine.JournalDurability, rollback: r.IntN(3) == 0, encrypted: r.IntN(4) == 0, storm: r.IntN(3) == 0}
 		if r.IntN(3) == 0 {
 			c.durability, c.rollback = engine.ObjectDurability, false
 		}
-		w := newWorld(t, name, seed, c)
+		w := newWorld(t, name, random, c)
 		w.branch(epoch.Base{Blocks: begins}, nil, nil)
 		for steps := 10 + w.rand.IntN(40); steps > 0 && !w.over(); steps-- {
 			w.step()

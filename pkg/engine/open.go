@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/holkas-io/holkas/pkg/engine/cache"
 	"github.com/holkas-io/holkas/pkg/engine/image"
 	"github.com/holkas-io/holkas/pkg/engine/journal"
 	"github.com/holkas-io/holkas/pkg/fault"
@@ -92,6 +94,9 @@ func (p *opening) open(ctx context.Context) (*Volume, error) {
 	v.background(v.cleaning)
 	v.background(v.former)
 	v.background(v.applier)
+	if o := p.o; o.Full && (o.Cache != nil || p.e.o.Cache != nil) {
+		v.background(v.filler)
+	}
 	v.poke()
 	v.soil(0)
 	return v, nil
@@ -151,7 +156,7 @@ func (p *opening) load(ctx context.Context, reign *epoch.Reign, found epoch.Open
 		v.lease.lasts = p.o.Lease
 	}
 	var err error
-	if v.image, err = p.e.image(p.o.LogOptions, p.from, v.tuning.Load); err != nil {
+	if v.image, err = p.e.image(p.o.LogOptions, p.from, v.tuning.Load, cmp.Or(p.o.Cache, p.e.o.Cache)); err != nil {
 		return nil, err
 	}
 	err = p.fill(ctx, v, reign, found)
@@ -336,9 +341,9 @@ func (v *Volume) replay(ctx context.Context, from, to vlog.LSN) error {
 }
 
 // image restores the image that a log starts from.
-func (e *Engine) image(o LogOptions, f from, tuning func() *Tuning) (*image.Image, error) {
+func (e *Engine) image(o LogOptions, f from, tuning func() *Tuning, c *cache.Cache) (*image.Image, error) {
 	options := image.Options{
-		Store: o.Store, Log: o.Log, Codec: e.codec, Cache: e.o.Cache, LimitBytes: tableFloor,
+		Store: o.Store, Log: o.Log, Codec: e.codec, Cache: c, LimitBytes: tableFloor,
 		Key:         func(id frame.KeyID) (*frame.DataKey, error) { return o.Keys.find(id) },
 		ReadTimeout: func() time.Duration { return tuning().ReadTimeout },
 	}

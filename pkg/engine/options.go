@@ -192,6 +192,11 @@ type OpenOptions struct {
 	// Grace is how long a checkpoint is kept, and what it needs, after another one
 	// followed; 0 is DefaultGrace. See package garbage.
 	Grace time.Duration
+	// Cache is a cache of the volume's own; nil: the engine's. With Full all of the
+	// volume is brought into it and kept there, in the background; it is to be larger
+	// than the volume, by a quarter or so.
+	Cache *cache.Cache
+	Full  bool
 	Tuning
 }
 

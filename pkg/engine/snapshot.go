@@ -56,6 +56,8 @@ func (v *Volume) Cut(ctx context.Context, id volume.SnapshotID) error {
 }
 
 func (v *Volume) cut(ctx context.Context, id volume.SnapshotID, s *sealing) error {
+	v.growing.Lock() // nobody writes beyond the seal's size before it
+	defer v.growing.Unlock()
 	b := &journal.Batch{Seal: &journal.Seal{Snapshot: id, Blocks: vlog.Block(v.blocks.Load())}}
 	began := v.e.o.Now()
 	b.Apply = func() {

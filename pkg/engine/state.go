@@ -32,7 +32,9 @@ type State struct {
 	// it was opened.
 	Kept    []string
 	Dropped string
-	Stats   Stats
+	// Filled says that all of a volume that is to be in the cache was seen there.
+	Filled bool
+	Stats  Stats
 }
 
 // Stats counts what was done since the volume was opened.
@@ -54,7 +56,7 @@ func (v *Volume) State() State {
 	c := &v.stats
 	s := State{
 		Size: v.Size(), Epoch: v.reign.Epoch, Counted: v.reign.Counted(), JournalUsed: j.Used, JournalSize: j.Size,
-		MemoryBytes: v.image.Table().MemoryBytes() + v.overlay.Bytes(), Kept: v.kept, Dropped: v.dropped,
+		MemoryBytes: v.image.Table().MemoryBytes() + v.overlay.Bytes(), Kept: v.kept, Dropped: v.dropped, Filled: v.filled.Load(),
 		Stats: Stats{
 			Reads: c.reads.Load(), ReadBytes: c.readBytes.Load(), Writes: c.writes.Load(), WriteBytes: c.writeBytes.Load(),
 			Zeros: c.zeros.Load(), ZeroBytes: c.zeroBytes.Load(), Flushes: c.flushes.Load(), JournalBytes: c.journalBytes.Load(),

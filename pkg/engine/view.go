@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"time"
 
+	"github.com/holkas-io/holkas/pkg/engine/cache"
 	"github.com/holkas-io/holkas/pkg/engine/image"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/vlog"
@@ -22,6 +24,8 @@ type ViewOptions struct {
 	// ReadTimeout is how long a read waits for a store that is away before it fails;
 	// 0 is DefaultReadTimeout.
 	ReadTimeout time.Duration
+	// Cache is a cache of its own; nil: the engine's.
+	Cache *cache.Cache
 }
 
 // View is a log's state at a position, to be read. It claims nothing: whoever opens
@@ -40,7 +44,7 @@ func (e *Engine) View(ctx context.Context, o ViewOptions) (*View, error) {
 	if err != nil {
 		return nil, fault.Wrap(err, "read log", o.Log.String())
 	}
-	m, err := e.image(o.LogOptions, f, func() *Tuning { return &tuning })
+	m, err := e.image(o.LogOptions, f, func() *Tuning { return &tuning }, cmp.Or(o.Cache, e.o.Cache))
 	if err != nil {
 		return nil, fault.Wrap(err, "read log", o.Log.String())
 	}

@@ -92,7 +92,8 @@ type Volume struct {
 	kept    []string
 	dropped string
 
-	stats counters
+	stats  counters
+	filled atomic.Bool // all of it is in the cache, or was
 }
 
 // counters are kept over the life of an open volume.
@@ -224,6 +225,8 @@ func (v *Volume) Grow(_ context.Context, blocks vlog.Block) error {
 	if blocks > vlog.MaxBlocks {
 		return fault.New(fault.OutOfRange, "volume %s: %d blocks: want at most %d", v.o.Volume, blocks, vlog.MaxBlocks)
 	}
+	v.growing.Lock()
+	defer v.growing.Unlock()
 	for old := v.blocks.Load(); uint64(blocks) > old && !v.blocks.CompareAndSwap(old, uint64(blocks)); old = v.blocks.Load() {
 	}
 	v.image.Grow(blocks)

@@ -204,3 +204,19 @@ func (c *Cache) readLine(o Object, line fingerprint, b blocks, mask uint16, r Ra
 }
 
 var errDamaged = errors.New("not what was written")
+
+// Has reports whether a range of an object seems to be in the file: a read of it
+// would most probably not call fetch. It reads nothing and is no use of the lines.
+func (c *Cache) Has(o Object, r Range) bool {
+	if !c.reading.usable() {
+		return false
+	}
+	prints := o.printer()
+	for b := r.covering(); !b.empty(); b.lo = b.first().hi {
+		line, mask := b.first().line()
+		if _, there := c.index.where(prints.of(line)); there&mask != mask {
+			return false
+		}
+	}
+	return true
+}
