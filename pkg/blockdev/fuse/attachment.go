@@ -28,7 +28,7 @@ type attachment struct {
 	session *session // none: no device
 	service *service // none: it is paused
 	broken  error    // what an earlier server left cannot be understood
-	process *process // the last step
+	process *process // the last step, which may be under way
 }
 
 func (a *attachment) attach(ctx context.Context, disk blockdev.Disk, o blockdev.Options) (blockdev.Device, error) {
@@ -46,14 +46,31 @@ func (a *attachment) attach(ctx context.Context, disk blockdev.Disk, o blockdev.
 	case disk.Size() < a.session.ledger.size():
 		return blockdev.Device{}, fault.New(fault.Invalid, "a disk of %d bytes: its device has %d", disk.Size(), a.session.ledger.size())
 	}
-	if a.service == nil {
+	paused := a.service == nil
+	if paused {
 		a.service = a.session.serve(ctx, disk)
 	}
 	d, err := a.take(ctx, runAttach, o)
-	if err != nil && fresh && !errors.Is(err, errClosed) {
-		err = errors.Join(err, a.remove())
+	switch {
+	case err != nil && fresh && a.atRest():
+		return d, errors.Join(err, a.remove())
+	case err != nil && paused:
+		return d, errors.Join(err, a.pause())
 	}
 	return d, err
+}
+
+// atRest reports whether no step is being taken.
+func (a *attachment) atRest() bool {
+	if a.process == nil {
+		return true
+	}
+	select {
+	case <-a.process.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // make makes a session that outlives this process.
@@ -88,37 +105,47 @@ func (a *attachment) resize(ctx context.Context) error {
 }
 
 func (a *attachment) detach(ctx context.Context) error {
-	if err := a.tidy(); err != nil {
+	if err := a.tidy(); err != nil || a.session == nil {
 		return err
-	}
-	if a.session == nil {
-		return nil
 	}
 	paused := a.service == nil
 	if paused {
-		// What waits for an answer would never get one.
-		n, err := loop.InFlight("/" + a.session.ledger.name)
+		name := "/" + a.session.ledger.name
+		n, err := loop.InFlight(name)
 		if err != nil {
 			return err
 		}
-		if n > 0 {
+		if n > 0 { // nobody would answer them
 			return fault.New(fault.InUse, "%d requests to its device wait: attach it first", n)
+		}
+		if _, found, err := loop.Named(name); err != nil || !found {
+			return errors.Join(err, a.remove())
 		}
 		a.service = a.session.serve(ctx, absent{a.session.ledger})
 	}
-	if _, err := a.take(ctx, runDetach, a.session.options()); err != nil {
-		if paused && a.service.stop() {
-			a.service = nil
-		}
-		return err
+	_, err := a.take(ctx, runDetach, a.session.options())
+	switch {
+	case err == nil:
+		crashpoint.Here("device detached")
+		return a.remove()
+	case paused:
+		return errors.Join(err, a.pause())
 	}
-	crashpoint.Here("device detached")
-	return a.remove()
+	return err
 }
 
-// take has a step taken, with the device served. If the server is closed it does
-// not wait for the step, which may have to wait for the next server.
+// take has a step taken, with the device served. At the end of ctx, or of the
+// server, it does not wait for the step, which may have to wait for the disk.
 func (a *attachment) take(ctx context.Context, what string, o blockdev.Options) (_ blockdev.Device, err error) {
+	if !a.atRest() {
+		select {
+		case <-a.process.ended:
+		case <-a.server.quit:
+			return blockdev.Device{}, errClosed
+		case <-ctx.Done():
+			return blockdev.Device{}, fault.New(fault.Busy, "earlier work on its device waits for the disk: %w", ctx.Err())
+		}
+	}
 	size := a.service.disk.Size()
 	a.session.ledger.setSize(size)
 	s := step{Name: a.session.ledger.name, Size: size, Options: o}
@@ -130,6 +157,8 @@ func (a *attachment) take(ctx context.Context, what string, o blockdev.Options) 
 		return a.process.outcome(ctx)
 	case <-a.server.quit:
 		return blockdev.Device{}, errClosed
+	case <-ctx.Done():
+		return blockdev.Device{}, ctx.Err()
 	}
 }
 
@@ -137,17 +166,27 @@ func (a *attachment) take(ctx context.Context, what string, o blockdev.Options) 
 func (a *attachment) leave() error {
 	a.turn <- struct{}{}
 	defer func() { <-a.turn }()
-	for a.service != nil && !a.service.stop() { // no device yet
+	err := a.pause()
+	if a.session != nil {
+		a.session.close()
+		a.session = nil
+	}
+	return err
+}
+
+// pause ends the service.
+func (a *attachment) pause() error {
+	for a.service != nil && !a.service.stop() {
+		// There is no file yet, and maybe a step that is about to ask for it.
+		if a.atRest() {
+			return a.remove()
+		}
 		select {
 		case <-a.process.ended:
-			return a.remove()
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	if a.session != nil {
-		a.session.close()
-	}
-	a.session, a.service = nil, nil
+	a.service = nil
 	return nil
 }
 

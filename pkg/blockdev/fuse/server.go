@@ -94,23 +94,39 @@ func (s *Server) Find() map[volume.ID]blockdev.Device {
 // Attach gives a device to a volume's disk, or the disk to the device that an
 // earlier server left, which then goes on. A volume that this server has
 // attached keeps the disk that it has, which must be the same one. InUse if there
-// is a device with other options, Exhausted if there is none to be had.
+// is a device with other options, Exhausted if there is none to be had. After an
+// error the disk is not used, but for a device that had it before.
 func (s *Server) Attach(ctx context.Context, id volume.ID, disk blockdev.Disk, o blockdev.Options) (blockdev.Device, error) {
-	return s.do(ctx, "attach", id, func(a *attachment) (blockdev.Device, error) { return a.attach(ctx, disk, o) })
+	a, release, err := s.acquire(ctx, id)
+	if err != nil {
+		return blockdev.Device{}, err
+	}
+	defer release()
+	d, err := a.attach(ctx, disk, o)
+	return d, fault.Wrap(err, "attach", string(id))
 }
 
 // Resize makes the device as large as its disk has become. NotFound if there is
 // none. It may have to wait for a flush or a discard that is under way.
 func (s *Server) Resize(ctx context.Context, id volume.ID) error {
-	_, err := s.do(ctx, "resize", id, func(a *attachment) (blockdev.Device, error) { return blockdev.Device{}, a.resize(ctx) })
-	return err
+	a, release, err := s.acquire(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return fault.Wrap(a.resize(ctx), "resize", string(id))
 }
 
 // Detach takes the volume's device away, whoever attached it. None is success.
-// InUse if it is open elsewhere; it is then still attached.
+// InUse if it is open elsewhere; it is then still attached. The disk is not used
+// any more when it is gone.
 func (s *Server) Detach(ctx context.Context, id volume.ID) error {
-	_, err := s.do(ctx, "detach", id, func(a *attachment) (blockdev.Device, error) { return blockdev.Device{}, a.detach(ctx) })
-	return err
+	a, release, err := s.acquire(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return fault.Wrap(a.detach(ctx), "detach", string(id))
 }
 
 // Close ends the service; the devices stay, and pause until the next server of
@@ -148,28 +164,6 @@ func (s *Server) Close(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 		return fault.Wrap(ctx.Err(), "close", "the devices")
-	}
-}
-
-// do works on a volume's attachment. At the end of ctx it returns; the work, if
-// something holds it up, goes on, and nobody else's begins before it has ended.
-func (s *Server) do(ctx context.Context, op string, id volume.ID, work func(*attachment) (blockdev.Device, error)) (blockdev.Device, error) {
-	a, release, err := s.acquire(ctx, id)
-	if err != nil {
-		return blockdev.Device{}, err
-	}
-	var d blockdev.Device
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer release()
-		d, err = work(a)
-	}()
-	select {
-	case <-done:
-		return d, fault.Wrap(err, op, string(id))
-	case <-ctx.Done():
-		return blockdev.Device{}, fault.Wrap(ctx.Err(), op, string(id))
 	}
 }
 
