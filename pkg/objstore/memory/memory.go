@@ -44,15 +44,20 @@ func (s *Store) GetRange(ctx context.Context, key string, offset, length int64) 
 	if err := objstore.ValidateRange(offset, length); err != nil {
 		return nil, err
 	}
-	body, err := s.Get(ctx, key)
-	if err != nil {
+	if err := admit(ctx, key); err != nil {
 		return nil, err
 	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	body, ok := s.bodies[key]
 	size := int64(len(body))
-	if offset >= size {
+	switch {
+	case !ok:
+		return nil, fault.New(fault.NotFound, "object %q: not found", key)
+	case offset >= size:
 		return nil, fault.New(fault.OutOfRange, "object %q: offset %d: want less than its %d bytes", key, offset, size)
 	}
-	return body[offset : offset+min(length, size-offset)], nil
+	return bytes.Clone(body[offset : offset+min(length, size-offset)]), nil
 }
 
 // Put stores a copy of body.
