@@ -16,7 +16,7 @@ import (
 // before the step takes effect and after it, with the node's power and without,
 // through a life that does a bit of everything; then the volume is opened where
 // the class has it, found to be right, and worked with; a snapshot that was asked
-// for is asked for again. In short, it is every fourth step of one such life; a
+// for is asked for again. In short, it is every eighth step of one such life; a
 // soak has every step of many.
 func TestCrashAtEveryStep(t *testing.T) {
 	classes := []class{
@@ -25,7 +25,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 		{durability: engine.ObjectDurability},
 	}
 	const variants, most = 12, 400 // of the classes, and of the ends; steps
-	stride := 4
+	stride := 8
 	if os.Getenv("HOLKAS_SOAK") != "" || os.Getenv("HOLKAS_SEED") != "" {
 		stride = 1
 	}

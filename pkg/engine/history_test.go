@@ -64,7 +64,7 @@ func (w *world) random(n int) bool { return w.rand.IntN(n) == 0 }
 // snapshot, must be a prefix of what was done that has all that was promised.
 func TestHistories(t *testing.T) {
 	total, played := map[string]int{}, 0
-	plan(t, 250, 10_000, func(t *testing.T, name string, seed uint64, i int) {
+	plan(t, 100, 10_000, func(t *testing.T, name string, seed uint64, i int) {
 		random := rand.NewPCG(seed, uint64(i))
 		r := rand.New(random)
 		c := class{durability: engine.JournalDurability, rollback: r.IntN(3) == 0, encrypted: r.IntN(4) == 0, storm: r.IntN(3) == 0}

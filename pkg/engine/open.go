@@ -187,7 +187,12 @@ func (p *opening) fill(ctx context.Context, v *Volume, reign *epoch.Reign, found
 	if err := p.recover(ctx, v, found, tails); err != nil {
 		return err
 	}
-	return v.journal.Begin(ctx, reign.Epoch)
+	if err := v.journal.Begin(ctx, reign.Epoch); err != nil {
+		return err
+	}
+	// The death may have come between counting and giving back. Nothing that is formed
+	// now would give it back, and a full journal lets nothing in.
+	return v.journal.Recycle(ctx, v.formedEnd)
 }
 
 // serve waits for what must be over before anything is served.
