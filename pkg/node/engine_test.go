@@ -228,6 +228,9 @@ func (e *fakeEngine) VolumeHealth(_ context.Context, id volume.ID) ([]backend.He
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	_, err := e.find("VolumeHealth", id)
+	if e.gone {
+		return nil, fault.New(fault.NotFound, "volume %s: deleted", id)
+	}
 	return e.health, err
 }
 

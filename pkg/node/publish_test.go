@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
@@ -184,4 +185,36 @@ func TestAFilesystemThatDied(t *testing.T) {
 	h.must(h.unpublish(id, "a"))
 	run(t, "xfs_io", "-x", "-c", "shutdown", h.staging(id))
 	h.must(h.unstage(id))
+}
+
+// TestWhatCannotBeWrittenOut is told of, and stays staged; unless the engine knows
+// that the volume takes no more writes: then nothing is gained by keeping it.
+func TestWhatCannotBeWrittenOut(t *testing.T) {
+	for _, known := range []string{"", "lost", "deleted"} {
+		h := newHouse(t)
+		h.must(unix.Mount("none", h.engine.dir, "tmpfs", 0, "size=24m"))
+		t.Cleanup(func() { h.must(unix.Unmount(h.engine.dir, unix.MNT_DETACH)) })
+		id := h.engine.create(64 << 20)
+		h.must(h.stage(id, Use{}))
+		h.must(os.WriteFile(filepath.Join(h.staging(id), "f"), make([]byte, 32<<20), 0o600)) // more than there is room for
+		switch known {
+		case "lost":
+			h.engine.health = []backend.Health{{Severity: backend.Degraded, Reason: "Late"}, {Severity: backend.Inaccessible, Reason: "Fenced"}}
+		case "deleted":
+			h.engine.gone = true
+		}
+		err := h.unstage(id)
+		if known == "" {
+			h.want(err, fault.Internal, "may be lost")
+			if len(h.mountsBelow()) != 1 {
+				h.Error("it was unmounted")
+			}
+			err = h.unstage(id)
+		}
+		h.must(err)
+		h.engine.gone = false
+		if len(h.mountsBelow()) > 0 || h.device(id) != "" {
+			h.Errorf("%q: left: device %q, mounts %v", known, h.device(id), h.mountsBelow())
+		}
+	}
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"k8s.io/klog/v2"
@@ -13,8 +14,8 @@ import (
 
 // Unstage writes out and unmounts what is staged, and detaches the device. What
 // is not staged, or unknown to the engine, is success. InUse while it is
-// published or a process uses it. A write that the device refused is reported
-// once, and the next call goes on.
+// published or a process uses it. A write that the device refused is reported, and
+// the volume stays, unless the engine knows that it takes no more.
 func (n *Node) Unstage(ctx context.Context, id volume.ID, stagingPath string) error {
 	return n.exclusively(ctx, "unstage", id, stagingPath, func(ctx context.Context) error { return n.unstage(ctx, id, stagingPath) })
 }
@@ -36,7 +37,7 @@ func (n *Node) unstage(ctx context.Context, id volume.ID, stagingPath string) er
 		return err
 	}
 	if !gone {
-		if err := n.unmountStaged(ctx, at, v); err != nil {
+		if err := n.unmountStaged(ctx, id, at, v); err != nil {
 			return err
 		}
 		n.here("node: unmounted")
@@ -88,7 +89,7 @@ func (n *Node) targets(device string, except ...string) (table, error) {
 	return targets, nil
 }
 
-func (n *Node) unmountStaged(ctx context.Context, at *place, v backend.Volume) error {
+func (n *Node) unmountStaged(ctx context.Context, id volume.ID, at *place, v backend.Volume) error {
 	t, err := mounts()
 	if err != nil {
 		return err
@@ -105,9 +106,22 @@ func (n *Node) unmountStaged(ctx context.Context, at *place, v backend.Volume) e
 		return nil
 	}
 	if err := n.syncPlace(at); err != nil {
-		return err
+		if !n.lost(ctx, id) {
+			return err
+		}
+		klog.FromContext(ctx).Error(err, "Unmounting a filesystem that cannot be written out any more", "path", at.real, "device", m.source)
 	}
 	return unmountAll(at)
+}
+
+// lost reports whether the engine knows that a volume takes no more writes here: it
+// was deleted, another node took it over, or its storage failed. To insist on its
+// being written out would keep it for ever.
+func (n *Node) lost(ctx context.Context, id volume.ID) bool {
+	health, err := n.engine.volumeHealth(ctx, id)
+	return fault.Is(err, fault.NotFound) || slices.ContainsFunc(health, func(h backend.Health) bool {
+		return h.Severity == backend.Inaccessible || h.Severity == backend.DataLoss
+	})
 }
 
 func (n *Node) syncPlace(at *place) error {
