@@ -108,7 +108,7 @@ func (b btrfs) reclaim() error { return b.cleaning.round.do(b.clean) }
 // cleaningLimit is how long clean waits. Where it waited in vain, as in a pool
 // that is too full to be cleaned, it does not wait again for cleaningPatience.
 const (
-	cleaningLimit    = 2 * time.Second
+	cleaningLimit    = time.Second
 	cleaningPatience = time.Minute
 )
 

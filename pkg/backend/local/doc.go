@@ -90,7 +90,7 @@
 // volumes are best kept in a pool of their own.
 //
 // What was deleted gives its room back in the background. A call waits for that,
-// a second or two at most, only if it does not fit without; Capacity only if what
+// about a second at most, only if it does not fit without; Capacity only if what
 // was deleted is more than an eighth of what it would say. All who wait at once
 // share the wait, and the commits that btrfs needs to tell its room (type round).
 //
