@@ -17,9 +17,10 @@ type attachment struct {
 	number int
 	server *server
 	conn   *connection
-	since  time.Time
-	cancel context.CancelFunc
-	done   chan struct{} // closed when nothing of it runs any more
+	// settled is when the requests of an earlier server have come again.
+	settled time.Time
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when nothing of it runs any more
 }
 
 // pair makes a socketpair: an end for the kernel, which has to be closed once
@@ -60,7 +61,7 @@ func hungUp(conn *net.UnixConn) (bool, error) {
 func serve(ctx context.Context, number int, disk blockdev.Disk, o blockdev.Options, conn net.Conn) *attachment {
 	ctx, cancel := context.WithCancel(ctx)
 	s := newServer(disk, o)
-	a := &attachment{number: number, server: s, conn: s.connect(conn), since: time.Now(), cancel: cancel, done: make(chan struct{})}
+	a := &attachment{number: number, server: s, conn: s.connect(conn), cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(a.done)
 		defer cancel()

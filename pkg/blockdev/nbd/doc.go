@@ -15,7 +15,8 @@
 // that the kernel keeps with it (Linux 5.14 and later), gives it a new socket,
 // and what waited goes on. Requests that were under way when the server died are
 // sent again, at most 5 s after a new one is there. A server that ends in good
-// order (Close) answers what it has read before, so that nobody waits those 5 s.
+// order (Close) answers all that it was sent before, so that nobody waits those
+// 5 s.
 //
 // One socket a device. With several, the kernel takes a request that is slow
 // for a sign that its socket is dead, whatever time limit it was given, and

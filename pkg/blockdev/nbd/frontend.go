@@ -277,6 +277,7 @@ func (f *FrontEnd) tryTakeOver(number int, id volume.ID, disk blockdev.Disk, o b
 		return nil, err
 	}
 	a := serve(f.serving, number, disk, o, serverEnd)
+	a.settled = time.Now().Add(2 * retryAfter)
 	f.set(id, a)
 	return a, errors.Join(setRetry(number, retryAfter), makeNode(number))
 }
@@ -336,9 +337,8 @@ func (f *FrontEnd) resize(ctx context.Context, id volume.ID) error {
 	if err != nil || d.SizeBytes == size {
 		return err
 	}
-	// Requests of an earlier server come again within that time.
 	select {
-	case <-time.After(time.Until(a.since.Add(2 * retryAfter))):
+	case <-time.After(time.Until(a.settled)):
 	case <-ctx.Done():
 		return fault.As(fault.Busy, fmt.Errorf("%s was taken over just now: %w", d.Path, ctx.Err()))
 	}

@@ -36,10 +36,6 @@ func (a attributes) bytes(kind uint16, value []byte) attributes {
 	return append(a, make([]byte, -len(a)&3)...)
 }
 
-func (a attributes) u32(kind uint16, v uint32) attributes {
-	return a.bytes(kind, native.AppendUint32(nil, v))
-}
-
 func (a attributes) u64(kind uint16, v uint64) attributes {
 	return a.bytes(kind, native.AppendUint64(nil, v))
 }

@@ -24,7 +24,7 @@ func TestCall(t *testing.T) {
 }
 
 func TestAttributes(t *testing.T) {
-	a := attributes(nil).u32(attrIndex, 7).text(attrBackend, "ab").nested(attrSockets, sockets(9)).u64(attrSizeBytes, 1<<40)
+	a := index(7).text(attrBackend, "ab").nested(attrSockets, sockets(9)).u64(attrSizeBytes, 1<<40)
 	got, err := parseAttributes(a)
 	must(t, err)
 	if native.Uint32(got[attrIndex]) != 7 || native.Uint64(got[attrSizeBytes]) != 1<<40 || !bytes.Equal(got[attrBackend], []byte("ab\x00")) {
@@ -49,7 +49,7 @@ func FuzzParseReply(f *testing.F) {
 	}
 	failed := int32(-5)
 	f.Add(message(unix.NLMSG_ERROR, native.AppendUint32(nil, uint32(failed))))
-	f.Add(append(message(20, append([]byte{1, 1, 0, 0}, attributes(nil).u32(attrIndex, 3)...)), message(unix.NLMSG_ERROR, make([]byte, 4))...))
+	f.Add(append(message(20, append([]byte{1, 1, 0, 0}, index(3)...)), message(unix.NLMSG_ERROR, make([]byte, 4))...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if _, done, err := parseReply(b, 1); err != nil && !done && errors.As(err, new(unix.Errno)) {
 			t.Errorf("%v, and yet not done", err)

@@ -103,7 +103,11 @@ func open() (kernel, error) {
 }
 
 func sockets(fd int) attributes {
-	return attributes(nil).nested(sockItem, attributes(nil).u32(sockFD, uint32(fd)))
+	return attributes(nil).nested(sockItem, attributes(nil).bytes(sockFD, native.AppendUint32(nil, uint32(fd))))
+}
+
+func index(number int) attributes {
+	return attributes(nil).bytes(attrIndex, native.AppendUint32(nil, uint32(number)))
 }
 
 // connect makes a device of a disk's size that sends its requests to a socket,
@@ -129,8 +133,7 @@ func (k kernel) connect(fd int, backend string, sizeBytes int64, flags uint16) (
 
 // reconfigure changes a device whose backend must be this one.
 func (k kernel) reconfigure(number int, backend string, change attributes) error {
-	_, err := call(k.family, genlReconfigure, append(attributes(nil).
-		u32(attrIndex, uint32(number)).text(attrBackend, backend), change...))
+	_, err := call(k.family, genlReconfigure, append(index(number).text(attrBackend, backend), change...))
 	if err != nil {
 		return fault.As(fault.Internal, fmt.Errorf("reconfigure %s: %w", path(number), err))
 	}
@@ -139,7 +142,7 @@ func (k kernel) reconfigure(number int, backend string, change attributes) error
 
 // disconnect takes a device away, whoever has it open.
 func (k kernel) disconnect(number int) error {
-	_, err := call(k.family, genlDisconnect, attributes(nil).u32(attrIndex, uint32(number)))
+	_, err := call(k.family, genlDisconnect, index(number))
 	return err
 }
 

@@ -118,6 +118,13 @@ func TestDeadAndOpen(t *testing.T) {
 		t.Errorf("attached again as %s, want %s", again.Path, d.Path)
 	}
 	must(t, <-wrote)
+	// It had the size that it had; it takes its disk's when it is told to.
+	must(t, disk.f.Truncate(2*engineBytes))
+	disk.set(func() { disk.size = 2 * engineBytes })
+	must(t, f.Resize(t.Context(), engineVolume))
+	if found, err := f.Find(t.Context()); err != nil || found[engineVolume].SizeBytes != 2*engineBytes {
+		t.Errorf("found %v, %v; want %d bytes", found, err, 2*engineBytes)
+	}
 	dev.Close()
 	must(t, f.Detach(t.Context(), engineVolume))
 }
@@ -168,4 +175,9 @@ func TestMany(t *testing.T) {
 	for _, id := range ids {
 		must(t, f.Detach(t.Context(), id))
 	}
+	// Their numbers are free again.
+	if d := attach(t, f, ids[0], newDisk(t, 1<<20)); !paths[d.Path] {
+		t.Errorf("the next device is %s, which is none of %v", d.Path, paths)
+	}
+	must(t, f.Detach(t.Context(), ids[0]))
 }

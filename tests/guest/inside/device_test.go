@@ -177,6 +177,9 @@ func TestDevice(t *testing.T) {
 	must(t, err)
 	dev.Close()
 	durable.Close()
+	if found, err := f.Find(t.Context()); err != nil || len(found) != 1 {
+		t.Errorf("after a Detach that was refused and the last close: found %v, %v", found, err)
+	}
 	must(t, f.Detach(t.Context(), id))
 	must(t, f.Detach(t.Context(), id))
 	if got := setting(t, d, "queue/io_timeout"); got != "30000" {
