@@ -75,7 +75,10 @@ func parseRepository(text string) (location, error) {
 type opener struct {
 	// open makes one attempt, of one goroutine at a time. Transient while the
 	// store is away.
-	open  func(ctx context.Context) (*repository.Repository, error)
+	open func(ctx context.Context) (*repository.Repository, error)
+	// data returns the same store for whole segments, which take longer than the
+	// catalogue's records; once the repository was opened.
+	data  func(ctx context.Context) (objstore.Store, error)
 	close func() // when nothing uses the repository any more
 }
 
@@ -83,7 +86,8 @@ type opener struct {
 // in a registry.
 func (c *catalogue) opener(r prometheus.Registerer) (opener, error) {
 	if c.at.bucket == nil {
-		return opener{c.openDir, func() {}}, nil
+		data := func(ctx context.Context) (objstore.Store, error) { return dir.Open(ctx, dir.Options{Root: c.at.dir}) }
+		return opener{c.openDir, data, func() {}}, nil
 	}
 	bucket, err := s3.New(*c.at.bucket)
 	if err != nil {
@@ -97,7 +101,12 @@ func (c *catalogue) opener(r prometheus.Registerer) (opener, error) {
 	if err != nil {
 		return opener{}, err
 	}
-	return opener{c.unlessUnfit(store), bucket.Close}, nil
+	segments, err := retry.New(counted, retry.Options{})
+	if err != nil {
+		return opener{}, err
+	}
+	data := func(context.Context) (objstore.Store, error) { return segments, nil }
+	return opener{c.unlessUnfit(store), data, bucket.Close}, nil
 }
 
 // unlessUnfit opens a repository in a store, which it asks no more once it was

@@ -84,7 +84,7 @@ func TestMetrics(t *testing.T) {
 	for process, want := range map[string][]string{
 		"engine": {
 			`holkas_pool_available_bytes{pool="pool",type="xfs"} `, `holkas_pool_size_bytes{pool="pool",type="xfs"} `, `holkas_volumes{pool="pool"} 1`,
-			`holkas_volumes_attached{pool="pool"} 0`, "holkas_snapshot_pause_seconds_count 1", "holkas_snapshot_last_pause_seconds ", "holkas_snapshot_predicted_pause_seconds_count 1",
+			`holkas_volumes_attached{pool="pool"} 0`, `holkas_snapshot_pause_seconds_count{backend="local"} 1`, `holkas_snapshot_last_pause_seconds{backend="local"} `, `holkas_snapshot_predicted_pause_seconds_count{backend="local"} 1`,
 		},
 		"controller": {`holkas_csi_call_duration_seconds_count{code="OK",method="CreateVolume"} 1`},
 		"node":       {`holkas_csi_call_duration_seconds_count{code="OK",method="Probe"} 1`},

@@ -28,6 +28,7 @@ type engineOptions struct {
 	address        string // that is announced
 	tls            agent.TLS
 	pools          []local.PoolConfig
+	objects        objectOptions
 	stateDir       string
 	maxVolumes     int
 	metricsAddress string
@@ -50,8 +51,9 @@ func engineCommand() command {
 	addTLS(s, &o.tls)
 	config.AddList(s, config.List[local.PoolConfig]{
 		Name: "pool", Usage: "a pool: `name=/path` of a folder on XFS with reflink or on btrfs; may be given several times; in the file also an object with name and path, or name, device, mountPath and format (xfs or btrfs: a blank device is formatted; without it never)",
-		Into: &o.pools, Parse: parsePool, Required: "at least one pool: name=/an/absolute/path", Fields: true,
+		Into: &o.pools, Parse: parsePool, Fields: true,
 	})
+	o.objects.add(s)
 	config.AddOne(s, config.One[string]{
 		Name: "state-dir", Usage: "the `directory` in which the engine remembers its pools, so that one that is not mounted is never taken for a new one", Into: &o.stateDir,
 		Default: "/var/lib/holkas/engine", Parse: parsePath,
@@ -64,7 +66,8 @@ func engineCommand() command {
 	o.logging.add(s)
 	return command{
 		name: "engine", short: "Run a node's data plane",
-		long: "Has the volumes of a node: opens its pools, gives devices, makes snapshots. It answers\n" +
+		long: "Has the volumes of a node: opens its pools, opens object volumes out of the repository,\n" +
+			"gives devices, makes snapshots. It answers\n" +
 			"the node service and the controllers. It starts, and the volumes can be used, while the\n" +
 			"repository is out of reach; it announces itself there as soon as it can. Devices stay\n" +
 			"attached when it ends.",
@@ -99,7 +102,10 @@ func (o *engineOptions) check(faulty func(string) bool) []error {
 	case tcp == nil && o.address != "" && len(o.endpoints) > 0:
 		say("--agent-address: %q: but no --agent-endpoint is TCP: want one of tcp://host:port", o.address)
 	}
-	// What the backend says of its pools; that there are none was said already.
+	if len(o.pools) == 0 && o.objects.dir == "" && !faulty("pool") && !faulty("object-dir") {
+		say("--pool: missing: want at least one pool, name=/an/absolute/path, or --object-dir for volumes that live in the repository, or both")
+	}
+	// What the backend says of its pools.
 	if err := (local.Options{Pools: o.pools, Attacher: &loop.Attacher{}}).Validate(); err != nil && len(o.pools) > 0 {
 		for _, err := range each(err) {
 			say("--pool: %w", err)
@@ -156,7 +162,7 @@ func (o *engineOptions) announced() string {
 func loopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
 
 // runEngine puts the engine process together and runs it.
-func runEngine(ctx context.Context, o engineOptions) (err error) {
+func runEngine(ctx context.Context, o engineOptions) (ended error) {
 	ctx = o.logging.start(ctx, "engine")
 	machine, err := bootID()
 	if err != nil {
@@ -165,22 +171,37 @@ func runEngine(ctx context.Context, o engineOptions) (err error) {
 	if err := os.MkdirAll(o.stateDir, 0o700); err != nil {
 		return fmt.Errorf("--state-dir: %w", err)
 	}
-	volumes, err := local.Open(ctx, local.Options{Pools: o.pools, Attacher: &loop.Attacher{}, StateDir: o.stateDir, MaxVolumes: o.maxVolumes})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, volumes.Close(context.WithoutCancel(ctx))) }()
 	registry := newRegistry()
 	repositories, err := o.catalogue.opener(registry)
 	if err != nil {
 		return err
 	}
 	defer repositories.close()
-	registry.MustRegister(newEngineMetrics(ctx, volumes, o.pools))
-	backends := readied(map[string]backend.Backend{volume.BackendLocal: measurePauses(volumes, registry)})
+	repositories.open = serially(repositories.open)
+	backends := map[string]backend.Backend{}
+	pools := func(context.Context) []repository.Pool { return nil }
+	if len(o.pools) > 0 {
+		volumes, err := local.Open(ctx, local.Options{Pools: o.pools, Attacher: &loop.Attacher{}, StateDir: o.stateDir, MaxVolumes: o.maxVolumes})
+		if err != nil {
+			return err
+		}
+		defer func() { ended = errors.Join(ended, volumes.Close(context.WithoutCancel(ctx))) }()
+		registry.MustRegister(newEngineMetrics(ctx, volumes, o.pools))
+		backends[volume.BackendLocal] = volumes
+		pools = func(ctx context.Context) []repository.Pool { return recordedPools(volumes.Pools(ctx)) }
+	}
+	if o.objects.dir != "" {
+		volumes, err := o.objects.open(ctx, o.node, o.maxVolumes, repositories, registry)
+		if err != nil {
+			return err
+		}
+		defer func() { ended = errors.Join(ended, volumes.close(context.WithoutCancel(ctx))) }()
+		backends[volume.BackendObject] = volumes
+	}
+	backends = measurePauses(readied(backends), registry)
 	info := func(ctx context.Context) agent.Info {
 		return agent.Info{
-			Node: o.node, Backends: slices.Sorted(maps.Keys(backends)), Pools: recordedPools(volumes.Pools(ctx)),
+			Node: o.node, Backends: slices.Sorted(maps.Keys(backends)), Pools: pools(ctx),
 			MaxVolumes: int64(o.maxVolumes), Version: thisBuild().release,
 		}
 	}

@@ -107,20 +107,22 @@ func (m *engineMetrics) logged(err error) bool {
 // pauseMeter measures the pauses of the snapshots that a backend makes.
 type pauseMeter struct {
 	backend.Backend
-	measured, predicted prometheus.Histogram
+	measured, predicted prometheus.Observer
 	last                prometheus.Gauge
 }
 
-func measurePauses(b backend.Backend, r prometheus.Registerer) backend.Backend {
+func measurePauses(backends map[string]backend.Backend, r prometheus.Registerer) map[string]backend.Backend {
 	buckets := prometheus.ExponentialBuckets(0.0005, 2, 14) // to 4 s
-	m := pauseMeter{
-		Backend:   b,
-		measured:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "holkas_snapshot_pause_seconds", Help: "How long snapshots blocked the writers of their volumes.", Buckets: buckets}),
-		predicted: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "holkas_snapshot_predicted_pause_seconds", Help: "How long snapshots were expected to block the writers of their volumes; 0 where it does not depend on what was written.", Buckets: buckets}),
-		last:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "holkas_snapshot_last_pause_seconds", Help: "How long the last snapshot blocked the writers of its volume."}),
+	of := []string{"backend"}
+	measured := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "holkas_snapshot_pause_seconds", Help: "How long snapshots blocked the writers of their volumes.", Buckets: buckets}, of)
+	predicted := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "holkas_snapshot_predicted_pause_seconds", Help: "How long snapshots were expected to block the writers of their volumes; 0 where it does not depend on what was written.", Buckets: buckets}, of)
+	last := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "holkas_snapshot_last_pause_seconds", Help: "How long the last snapshot blocked the writers of its volume."}, of)
+	r.MustRegister(measured, predicted, last)
+	metered := map[string]backend.Backend{}
+	for name, b := range backends {
+		metered[name] = pauseMeter{b, measured.WithLabelValues(name), predicted.WithLabelValues(name), last.WithLabelValues(name)}
 	}
-	r.MustRegister(m.measured, m.predicted, m.last)
-	return m
+	return metered
 }
 
 // CreateSnapshot makes a snapshot and notes its pause. A repetition is noted

@@ -22,15 +22,19 @@ func (b *Backend) Attach(ctx context.Context, r backend.AttachRequest) (backend.
 }
 
 func (b *Backend) attach(ctx context.Context, r backend.AttachRequest) (backend.Device, error) {
-	s, err := b.site(ctx)
-	if err != nil {
-		return backend.Device{}, err
-	}
 	unlock, err := b.lock(ctx, r.ID, "attaching it")
 	if err != nil {
 		return backend.Device{}, err
 	}
 	defer unlock()
+	_, rotates := r.Secrets[volume.SecretPreviousEncryptionKey]
+	if l := b.live(r.ID); l != nil && l.healthy() && l.ReadOnly == r.ReadOnly && !rotates && check(l.record, r.Secrets) == nil {
+		return l.reply(), nil // also while the repository is away
+	}
+	s, err := b.site(ctx)
+	if err != nil {
+		return backend.Device{}, err
+	}
 	record, err := s.volume(ctx, r.ID)
 	if err != nil {
 		return backend.Device{}, err
@@ -49,10 +53,20 @@ func (b *Backend) attach(ctx context.Context, r backend.AttachRequest) (backend.
 			return backend.Device{}, err
 		}
 	}
+	b.set(func() { l.record = v })
 	if err := b.fit(ctx, l, v); err != nil {
 		return backend.Device{}, err
 	}
-	return backend.Device{Path: l.device.Path, SizeBytes: l.device.SizeBytes, ReadOnly: l.ReadOnly, Filesystem: v.Files}, nil
+	return l.reply(), nil
+}
+
+// healthy reports whether the device is served, whole.
+func (l *live) healthy() bool {
+	return l.device.Path != "" && !l.pending && l.dead == nil && l.record.ID == l.id && (l.v == nil || l.v.Err() == nil && l.device.SizeBytes >= l.record.SizeBytes)
+}
+
+func (l *live) reply() backend.Device {
+	return backend.Device{Path: l.device.Path, SizeBytes: l.device.SizeBytes, ReadOnly: l.ReadOnly, Filesystem: l.record.Files}
 }
 
 // cleared brings what is there of the volume into a state to go on from: a device
@@ -85,7 +99,7 @@ func (b *Backend) cleared(ctx context.Context, s *site, l *live, k keyring.Keys,
 		return nil, nil
 	case l.device.Path != "" && l.ReadOnly != r.ReadOnly:
 		return nil, fault.New(fault.InUse, "it is attached as %s with read-only %t: want read-only %t: detach it first", l.device.Path, l.ReadOnly, r.ReadOnly)
-	case l.device.Path == "" && r.ReadOnly:
+	case l.device.Path == "" && (r.ReadOnly || l.closing != nil):
 		if err := b.closeLog(ctx, l); err != nil {
 			return nil, err
 		}
@@ -111,11 +125,11 @@ func (b *Backend) attachNew(ctx context.Context, s *site, v repository.ObjectVol
 	}
 	b.setLive(v.ID, l)
 	crashpoint.Here("object: log open")
-	err = b.serve(ctx, l)
-	if err != nil {
-		if e := b.closeLog(ctx, l); e != nil {
-			err = join(err, e)
+	if err := b.serve(ctx, l); err != nil {
+		if ctx.Err() != nil {
+			err = fault.As(fault.KindOf(ctx.Err()), err)
 		}
+		b.lingering() // a device may be on its way still: it is taken away before the log is closed
 		return nil, err
 	}
 	crashpoint.Here("object: device attached")
@@ -232,6 +246,8 @@ func (b *Backend) detach(ctx context.Context, id volume.ID) error {
 				return err
 			}
 		}
+	}
+	if l != nil { // with a device or without: an attachment that was cut off may have left one
 		if err := b.options.Devices.Detach(ctx, id); err != nil {
 			return err
 		}

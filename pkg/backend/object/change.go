@@ -36,7 +36,11 @@ func (b *Backend) change(ctx context.Context, id volume.ID, holder string, do fu
 		return backend.Volume{}, err
 	}
 	crashpoint.Here("object: volume changed")
-	if l := b.live(id); l != nil && l.v != nil {
+	l := b.live(id)
+	if l != nil && l.record.ID == id {
+		b.set(func() { l.record = record.Value })
+	}
+	if l != nil && l.v != nil {
 		l.v.Tune(tuning(record.Value.Class))
 		if err := b.fit(ctx, l, record.Value); err != nil {
 			return backend.Volume{}, err

@@ -28,13 +28,18 @@ type live struct {
 	disk   blockdev.Disk // what the device serves
 	device blockdev.Device
 	keys   keyring.Keys
+	// record is the volume's record as this node saw it last, so that what is in use
+	// can be told of while the repository is away; zero while pending.
+	record repository.ObjectVolume
 	// pending says that an earlier process left the device, and that it could not be
 	// served again yet: why is said by dead, if there was a try.
 	pending bool
 	// dead is why the device is served errors.
 	dead error
 
-	retrying bool // that it is closed is tried again; guarded by Backend.mu
+	retrying bool     // that it is closed is tried again; guarded by Backend.mu
+	closing  *closing // nil: nobody has begun to
+	beside   *live    // of a reader: a log that was open for a moment, and is not closed yet
 }
 
 // writer reports whether somebody can write through the device.
@@ -43,11 +48,14 @@ func (l *live) writer() bool { return l != nil && l.device.Path != "" && !l.Read
 // abandon ends the use of the log as a death would. The caller has taken it out of
 // what is live.
 func (l *live) abandon() {
-	if l.v != nil {
+	if l.v != nil && !(l.closing != nil && l.closing.ended() && l.closing.err == nil) {
 		l.v.Abandon()
 	}
 	if l.w != nil {
 		l.w.Close()
+	}
+	if l.beside != nil {
+		l.beside.abandon()
 	}
 }
 
@@ -129,11 +137,14 @@ func tuning(c volume.Class) engine.Tuning {
 // closeLog closes a volume's log, which nobody uses any more. If that cannot be done
 // now it is kept, and tried again.
 func (b *Backend) closeLog(ctx context.Context, l *live) error {
+	if err := b.closeBeside(ctx, l); err != nil {
+		return err
+	}
 	if l.w != nil {
 		l.w.Close()
 	}
 	if l.v != nil {
-		err := l.v.Close(ctx)
+		err := b.closeVolume(ctx, l)
 		switch {
 		case fault.Is(err, fault.Fenced):
 			klog.FromContext(ctx).Error(err, "Volume was taken over; what this node had not uploaded stays in its journal", "volumeID", l.id, "journal", b.journal(l.id))
@@ -148,6 +159,40 @@ func (b *Backend) closeLog(ctx context.Context, l *live) error {
 	}
 	b.setLive(l.id, nil)
 	return errors.Join(b.dropKeys(l.id), removeFile(b.notePath(l.id)))
+}
+
+// closing is the closing of a log, which goes on when its caller has gone: half of
+// one is of no use.
+type closing struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+func (c *closing) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// closeVolume closes a log, or joins the one who does.
+func (b *Backend) closeVolume(ctx context.Context, l *live) error {
+	if l.closing == nil || l.closing.ended() && l.closing.err != nil {
+		c := &closing{done: make(chan struct{})}
+		l.closing = c
+		b.run(func(ctx context.Context) {
+			defer close(c.done)
+			c.err = l.v.Close(ctx)
+		})
+	}
+	select {
+	case <-l.closing.done:
+		return l.closing.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // use gives the log of a volume, open for writing: the one that is open here, or,
@@ -165,7 +210,17 @@ func (b *Backend) use(ctx context.Context, s *site, v repository.ObjectVolume, k
 		return nil, nil, l.dead
 	case l != nil && l.v != nil && l.device.Path != "":
 		return l.v, func(context.Context) {}, nil
+	case l != nil && l.closing != nil:
+		if err := b.closeLog(ctx, l); err != nil {
+			return nil, nil, err
+		}
+		return b.use(ctx, s, v, keys)
 	case l == nil || l.v == nil:
+		if l != nil {
+			if err := b.closeBeside(ctx, l); err != nil {
+				return nil, nil, err
+			}
+		}
 		k, err := keys()
 		if err != nil {
 			return nil, nil, err
@@ -174,10 +229,17 @@ func (b *Backend) use(ctx context.Context, s *site, v repository.ObjectVolume, k
 		if err != nil {
 			return nil, nil, err
 		}
-		beside := l != nil
+		reader := l
 		l = &live{id: v.ID, v: opened, keys: k}
-		if beside { // its device shows what was before
-			return opened, func(ctx context.Context) { b.closeBeside(ctx, l) }, nil
+		if reader != nil { // its device shows what was before
+			reader.beside = l
+			return opened, func(ctx context.Context) {
+				ctx, cancel := context.WithTimeout(ctx, closeFor)
+				defer cancel()
+				if err := b.closeBeside(ctx, reader); err != nil {
+					klog.FromContext(ctx).Info("Volume is closed when its device is taken away", "volumeID", v.ID, "err", err)
+				}
+			}, nil
 		}
 		b.setLive(v.ID, l)
 	}
@@ -195,15 +257,17 @@ func (b *Backend) use(ctx context.Context, s *site, v repository.ObjectVolume, k
 const closeFor = 10 * time.Second
 
 // closeBeside closes a log that was opened beside a reader of the same volume.
-func (b *Backend) closeBeside(ctx context.Context, l *live) {
-	ctx, cancel := context.WithTimeout(ctx, closeFor)
-	defer cancel()
-	if err := l.v.Close(ctx); err != nil {
-		klog.FromContext(ctx).Info("Volume is closed when its device is taken away", "volumeID", l.id, "err", err)
-		l.v.Abandon() // its journal is found then
-		return
+func (b *Backend) closeBeside(ctx context.Context, reader *live) error {
+	l := reader.beside
+	if l == nil {
+		return nil
+	}
+	if err := b.closeVolume(ctx, l); err != nil && !fault.Is(err, fault.Fenced) {
+		return fault.New(fault.Transient, "not everything is in the repository yet: %w", err)
 	}
 	b.closedCuts(l.v)
+	reader.beside = nil
+	return nil
 }
 
 // errDisk is the disk of a device that nothing can serve.

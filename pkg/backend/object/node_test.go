@@ -80,7 +80,6 @@ func (n *node) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	must(n, n.front.Close(ctx))
 	must(n, n.Backend.Close(ctx))
 	must(n, n.Backend.options.Engine.Close())
 	n.Backend = nil

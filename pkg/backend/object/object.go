@@ -84,10 +84,10 @@ func (b *Backend) journal(id volume.ID) string {
 }
 
 // Close ends the pauses that are still held, and leaves every volume as a death
-// would: the devices stay, and pause until the next process serves them. The
-// front-end is closed before.
+// would: the devices stay, and pause until the next process serves them.
 func (b *Backend) Close(ctx context.Context) error {
-	b.pauses.EndAll(ctx)
+	b.pauses.EndAll(ctx) // while the devices are served: thawing writes
+	err := b.options.Devices.Close(ctx)
 	b.cancel()
 	b.stopCollecting()
 	b.work.Wait()
@@ -98,7 +98,7 @@ func (b *Backend) Close(ctx context.Context) error {
 	for _, l := range left {
 		l.abandon()
 	}
-	return nil
+	return err
 }
 
 // site returns the repository. Transient while its store is away.

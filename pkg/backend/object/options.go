@@ -31,6 +31,9 @@ type Devices interface {
 	// Detach takes the device away. None is success. InUse if it is open; it then
 	// stays. When it has returned nil, nobody uses the disk.
 	Detach(ctx context.Context, id volume.ID) error
+	// Close ends the service; the devices stay, and pause until the next process
+	// attaches them. When it has returned, nobody uses the disks.
+	Close(ctx context.Context) error
 }
 
 // Home is the repository in which the volumes are.
@@ -44,8 +47,8 @@ type Options struct {
 	// Home returns the repository once its store can be reached; Transient until
 	// then. It is asked again after an error, and by one goroutine at a time.
 	Home    func(ctx context.Context) (Home, error)
-	Engine  *engine.Engine
-	Devices Devices
+	Engine  *engine.Engine // closed by its owner, after the backend
+	Devices Devices        // closed with the backend
 	Node    volume.NodeID
 	// Dir is an absolute path on a disk that survives a restart of the machine: the
 	// journals, which hold what was acknowledged.

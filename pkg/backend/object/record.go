@@ -91,6 +91,9 @@ func (b *Backend) Volume(ctx context.Context, id volume.ID) (backend.Volume, err
 }
 
 func (b *Backend) lookUp(ctx context.Context, id volume.ID) (backend.Volume, error) {
+	if l, ok := b.look(id); ok && l.device.Path != "" && l.record.ID == id {
+		return b.reply(l.record), nil
+	}
 	s, err := b.site(ctx)
 	if err != nil {
 		return backend.Volume{}, err

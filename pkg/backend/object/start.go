@@ -170,6 +170,7 @@ func (b *Backend) reopen(ctx context.Context, s *site, l *live) error {
 		b.set(func() { l.keys = kept })
 	}
 	k := l.keys
+	b.set(func() { l.record = v })
 	if l.ReadOnly {
 		w, err := b.view(ctx, s, v, k)
 		if err != nil {
