@@ -12,11 +12,11 @@
 // # Object numbers
 //
 // The table names objects by number, see package vlog. A number is given to a
-// segment when it is applied and to a table when it is formed, and free again
-// once a published checkpoint does not list it. Free ones are given last in first
-// out of all that were never used, so that a reader who still holds a pointer is
-// not led astray; one that is none the less finds that the frame does not verify,
-// looks the block up again, and is right.
+// segment when it is applied and to a table when it is stored, and free again
+// once a published checkpoint does not list it. Free ones wait until there are
+// thousands, and the oldest is given first, so that a reader who still holds a
+// pointer is rarely led astray; one that is finds that the frame does not verify,
+// or that there is no such object, looks the block up again, and is right.
 //
 // # Reads
 //

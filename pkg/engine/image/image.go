@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,7 +40,7 @@ type Image struct {
 		sync.RWMutex
 		head      vlog.Head
 		blocks    vlog.Block // the size there; the table may be larger already
-		objects   []object // by number
+		objects   []object   // by number
 		numbers   map[segment.Source]uint32
 		free      []uint32 // given back, the oldest first
 		snapshots []checkpoint.Snapshot
@@ -53,7 +54,8 @@ type Image struct {
 	alone     checkpoint.Read // the last of this epoch that stands alone; none if nil
 	nextTable vlog.Sequence
 
-	stats stats
+	reuse, most int // see add
+	stats       stats
 }
 
 // object is an object of the list; its SizeBytes is 0 where a number is free.
@@ -70,7 +72,7 @@ type cipherKey struct {
 
 // New returns the image of a log that starts from nothing.
 func New(o Options, blocks vlog.Block) (*Image, error) {
-	m := &Image{o: o, nextTable: 1}
+	m := &Image{o: o, nextTable: 1, reuse: reuse, most: vlog.MaxObjects}
 	t, err := table.New(table.Options{Blocks: blocks, Pager: pager{m}, LimitBytes: o.LimitBytes})
 	if err != nil {
 		return nil, err
@@ -112,7 +114,7 @@ func Restore(o Options, c *checkpoint.Checkpoint) (*Image, error) {
 	}
 	m.mu.head = c.Head()
 	if c.Reign.Log == o.Log {
-		m.mu.snapshots = c.Snapshots
+		m.mu.snapshots = slices.Clone(c.Snapshots)
 	}
 	if err := m.table.Restore(c.Root, c.LiveByNumber(), c.Orphans); err != nil {
 		m.Close()
@@ -237,27 +239,29 @@ func (m *Image) number(s Segment) (uint32, error) {
 		Sequence: s.Sequence, SizeBytes: s.SizeBytes, Digest: s.Digest,
 	}
 	n, err := m.add(object{Object: x, cipher: cipher, blocks: blocksOf(s.Index)})
-	m.applying.of, m.applying.number = s.Identity, n
+	if err == nil {
+		m.applying.of, m.applying.number = s.Identity, n
+	}
 	return n, err
 }
 
 // reuse is how many free numbers wait before the first one is given again.
 const reuse = 4096
 
-// add gives an object a number.
+// add gives an object a number. Exhausted if there is none.
 func (m *Image) add(x object) (uint32, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var n uint32
 	switch {
-	case len(m.mu.free) > reuse, len(m.mu.objects) >= vlog.MaxObjects && len(m.mu.free) > 0:
+	case len(m.mu.free) > m.reuse, len(m.mu.objects) >= m.most && len(m.mu.free) > 0:
 		n = m.mu.free[0]
 		m.mu.free = m.mu.free[1:]
-	case len(m.mu.objects) < vlog.MaxObjects:
+	case len(m.mu.objects) < m.most:
 		n = uint32(len(m.mu.objects))
 		m.mu.objects = append(m.mu.objects, object{})
 	default:
-		return 0, fault.New(fault.Exhausted, "log %s: %d objects are in use: want fewer, by collection", m.o.Log, vlog.MaxObjects)
+		return 0, fault.New(fault.Exhausted, "log %s: %d objects are in use: want fewer, by collection", m.o.Log, m.most)
 	}
 	x.Number = n
 	m.mu.objects[n] = x

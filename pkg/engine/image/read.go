@@ -22,7 +22,7 @@ import (
 // cache brings whole lines of it.
 const (
 	atOnce   = 8
-	runBytes = 1 << 20
+	runBytes = 1<<20 + 256*frame.Overhead
 	wide     = 64 << 10
 )
 
@@ -62,13 +62,12 @@ type piece struct {
 // if the store stays away for longer than the class's limit; Corrupt.
 func (m *Image) Read(ctx context.Context, first vlog.Block, p []byte) error {
 	var err error
-	for range 3 { // a number may have been given anew between the look-up and the read
+	for range 3 { // a number may have been given anew between a look-up and a read, of a page or a frame
 		var pointers []vlog.Pointer
-		pointers, err = m.lookup(ctx, first, uint64(len(p)/vlog.BlockSize))
-		if err != nil {
-			return err
+		if pointers, err = m.lookup(ctx, first, uint64(len(p)/vlog.BlockSize)); err == nil {
+			err = m.ReadAt(ctx, first, pointers, p)
 		}
-		if err = m.ReadAt(ctx, first, pointers, p); !fault.Is(err, fault.Corrupt) && !fault.Is(err, fault.NotFound) {
+		if !fault.Is(err, fault.Corrupt) && !fault.Is(err, fault.NotFound) {
 			return err
 		}
 	}
@@ -231,12 +230,18 @@ func (m *Image) bytes(ctx context.Context, o object, at int64, p []byte) error {
 	return err
 }
 
-// fetch gets a range of an object by one ranged read.
+// fetch gets a range of an object by one ranged read. A store that does not answer
+// within the class's limit is away.
 func (m *Image) fetch(ctx context.Context, o object, r cache.Range) ([]byte, error) {
 	key := o.Key()
 	m.stats.cold.Add(1)
-	b, err := m.o.Store.GetRange(ctx, key, r.At, r.End-r.At)
+	limit, cancel := context.WithTimeout(ctx, m.o.ReadTimeout())
+	defer cancel()
+	b, err := m.o.Store.GetRange(limit, key, r.At, r.End-r.At)
 	m.stats.coldBytes.Add(uint64(len(b)))
+	if err != nil && limit.Err() != nil && ctx.Err() == nil {
+		err = fault.As(fault.Transient, err)
+	}
 	switch {
 	case fault.Is(err, fault.OutOfRange):
 		return nil, fault.As(fault.Corrupt, fault.Wrap(err, "read", key))
@@ -250,15 +255,19 @@ func (m *Image) fetch(ctx context.Context, o object, r cache.Range) ([]byte, err
 
 // patiently repeats what is Transient until the class's limit is over.
 func (m *Image) patiently(ctx context.Context, f func(ctx context.Context) error) error {
+	began := time.Now()
 	err := f(ctx)
 	if !fault.Is(err, fault.Transient) {
 		return err
 	}
-	limit, cancel := context.WithTimeout(ctx, m.o.ReadTimeout())
+	limit, cancel := context.WithDeadline(ctx, began.Add(m.o.ReadTimeout()))
 	defer cancel()
 	for wait := 50 * time.Millisecond; fault.Is(err, fault.Transient); wait = min(2*wait, 2*time.Second) {
 		select {
 		case <-limit.Done():
+			if ctx.Err() != nil {
+				return fault.As(fault.KindOf(ctx.Err()), ctx.Err())
+			}
 			return err
 		case <-time.After(wait):
 		}
