@@ -629,3 +629,64 @@ func TestCleaningCompressed(t *testing.T) {
 		must(t, v.Close(h.ctx))
 	})
 }
+
+// TestMovesDoNotGrow: a volume that was made larger is that from the next segment of
+// data on, not from one that only moves: a snapshot of before may follow.
+func TestMovesDoNotGrow(t *testing.T) {
+	inCleanHouse(t, 600, eager, func(h *cleanHouse) {
+		v := h.open()
+		h.put(v, 0, 600)
+		h.put(v, 100, 300)
+		must(t, v.Sync(h.ctx))
+		h.put(v, 100, 300)
+		must(t, v.Grow(h.ctx, 1000))
+		must(t, v.Sync(h.ctx))
+		must(t, v.Grow(h.ctx, 2000))
+		time.Sleep(time.Minute)
+		last := h.tails()
+		if x := last[len(last)-1]; len(x.Index.Sources) == 0 || x.Blocks != 1000 {
+			t.Errorf("%s moves from %d segments and is of %d blocks: want some, 1000", x.Key(), len(x.Index.Sources), x.Blocks)
+		}
+		h.check(v)
+		must(t, v.Close(h.ctx))
+	})
+}
+
+// TestRequestsPerGiB: random writes of a block each cost at most 135 objects a GiB,
+// tables and checkpoints among them, before anything is cleaned (T23). The short one
+// counts segments, of which there are to be 128.
+func TestRequestsPerGiB(t *testing.T) {
+	inCleanHouse(t, 1<<18, Cleaning{Rate: -1}, func(h *cleanHouse) {
+		writes, soak := 1<<14, os.Getenv("HOLKAS_SOAK") != ""
+		if soak {
+			writes = 1 << 18
+		}
+		h.o.JournalBytes = 128 << 20
+		h.watched.Store = forgetful{h.house.store}
+		v := h.open()
+		before := h.watched.count["create"]
+		p := make([]byte, vlog.BlockSize)
+		for range writes {
+			must(t, v.WriteAt(h.ctx, p, int64(h.rand.Uint64N(1<<18))*vlog.BlockSize))
+		}
+		must(t, v.Checkpoint(h.ctx))
+		perGiB := float64(1<<30) / float64(writes*vlog.BlockSize)
+		s := v.State().Stats
+		puts := float64(h.watched.count["create"]-before) * perGiB
+		t.Logf("T23: %.1f objects a GiB: %d segments, %d checkpoints", puts, s.Segments, s.Checkpoints)
+		if segments := float64(s.Segments) * perGiB; soak && puts > 135 || segments > 130 {
+			t.Errorf("%.1f objects a GiB, %.1f segments: want at most 135, 128", puts, segments)
+		}
+		must(t, v.Close(h.ctx))
+	})
+}
+
+// forgetful keeps the beginnings of segments only.
+type forgetful struct{ objstore.Store }
+
+func (s forgetful) Create(ctx context.Context, key string, body []byte) error {
+	if strings.Contains(key, "/segments/") && len(body) > 1<<20 {
+		body = body[:1<<10]
+	}
+	return s.Store.Create(ctx, key, body)
+}

@@ -108,8 +108,9 @@ func (v *Volume) movesDue(late bool) bool {
 	return !waits && s.Used <= s.Size/2
 }
 
-// moves forms the batch's segment: it covers none of the journal. nil if nothing
-// of it is left to be moved.
+// moves forms the batch's segment: it covers none of the journal, and leaves the size
+// as it was, since a snapshot of before the growth may still be on its way. nil if
+// nothing of it is left to be moved.
 func (v *Volume) moves(ctx context.Context) (*upload, error) {
 	v.mu.Lock()
 	b := v.mu.batch
@@ -136,7 +137,7 @@ func (v *Volume) moves(ctx context.Context) (*upload, error) {
 	}
 	slices.SortFunc(b.blocks, func(x, y moving) int { return int(x.block) - int(y.block) })
 	with := v.tuning.Load().Compression
-	u, err := v.segment(v.formedEnd, vlog.Block(v.blocks.Load()), len(b.blocks)*vlog.BlockSize, func(w *segment.Writer) error { return b.fill(w, with) })
+	u, err := v.segment(v.formedEnd, v.formedBlocks, len(b.blocks)*vlog.BlockSize, func(w *segment.Writer) error { return b.fill(w, with) })
 	if err != nil {
 		return nil, err
 	}

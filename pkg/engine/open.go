@@ -177,7 +177,7 @@ func (p *opening) fill(ctx context.Context, v *Volume, reign *epoch.Reign, found
 		}
 	}
 	v.image.SetHead(found.Head)
-	v.formed = found.Head
+	v.formed, v.formedBlocks = found.Head, v.image.Blocks()
 	v.sinceCheck, v.dirtyCheck = len(tails), true
 	v.blocks.Store(uint64(max(p.o.Blocks, v.image.Blocks())))
 	v.image.Grow(vlog.Block(v.blocks.Load()))
@@ -240,7 +240,7 @@ func (p *opening) recover(ctx context.Context, v *Volume, found epoch.Opening, t
 		}
 		v.replayed = s.End
 	}
-	v.journal = p.journal
+	v.journal, v.ring = p.journal, p.journal.State().Size
 	v.formedEnd = from
 	v.mu.cut, v.mu.counted, v.mu.applied = from, from, from
 	if v.replayed == 0 {
@@ -339,7 +339,7 @@ func (v *Volume) replay(ctx context.Context, from, to vlog.LSN) error {
 			v.mu.snapshots[r.Seal.Snapshot] = &sealing{end: r.End}
 		}
 		if len(r.Changes) > 0 || r.Seal != nil {
-			v.noteChange(r.End)
+			v.noteChange(r.End, r.Changes...)
 		}
 	}
 	return nil

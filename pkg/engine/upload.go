@@ -20,6 +20,7 @@ type upload struct {
 	object  []byte   // until it is stored
 	end     vlog.LSN // of its journal range; 0 if it has none
 	moves   *batch   // what it moves, if it does that alone
+	bytes   int      // of data in the journal that it has, also what was overwritten there
 	stored  bool
 }
 
@@ -64,10 +65,16 @@ func (v *Volume) due() (wait time.Duration, any bool) {
 	if v.mu.err != nil || v.mu.newest <= v.mu.cut {
 		return 0, false
 	}
-	if v.mu.newest-v.mu.cut >= segmentBytes || v.mu.force > v.mu.cut {
+	if v.enoughLocked() || v.mu.force > v.mu.cut {
 		return 0, true
 	}
 	return v.mu.ages.oldest(v.mu.cut).Add(v.tuning.Load().UploadDelay).Sub(v.e.o.Now()), true
+}
+
+// enoughLocked reports whether there is enough for a segment: as many bytes of data,
+// or of the journal twice as many, which small records take; less of a small one.
+func (v *Volume) enoughLocked() bool {
+	return v.mu.fresh >= segmentBytes || int64(v.mu.newest-v.mu.cut) >= min(2*segmentBytes, v.ring/4)
 }
 
 // form forms one segment and sends it on its way.
@@ -85,6 +92,7 @@ func (v *Volume) form(ctx context.Context, next func(context.Context) (*upload, 
 	}
 	v.mu.Lock()
 	v.mu.cut = max(v.mu.cut, u.end)
+	v.mu.fresh -= int64(u.bytes)
 	v.mu.inflight = append(v.mu.inflight, u)
 	if u.moves != nil {
 		v.mu.batch, u.moves.upload, u.moves.over = nil, u, true
@@ -136,7 +144,11 @@ func (v *Volume) next(ctx context.Context) (*upload, error) {
 	if g.seal != nil {
 		blocks = g.seal.Blocks // the volume may be larger by now
 	}
-	return v.segment(end, blocks, g.used, func(w *segment.Writer) error { return g.fill(w, with) })
+	u, err := v.segment(end, blocks, g.used, func(w *segment.Writer) error { return g.fill(w, with) })
+	if err == nil {
+		u.bytes = g.used
+	}
+	return u, err
 }
 
 // gathering is what goes into one segment.
@@ -223,7 +235,7 @@ func (v *Volume) segment(end vlog.LSN, blocks vlog.Block, bytes int, fill func(w
 	}
 	f := w.Finish()
 	v.formed = vlog.Head{Position: f.Position(), Chain: f.Chain}
-	v.formedEnd = end
+	v.formedEnd, v.formedBlocks = end, blocks
 	v.stats.segments.Add(1)
 	v.stats.segmentBytes.Add(uint64(len(f.Object)))
 	return &upload{

@@ -33,6 +33,7 @@ type Volume struct {
 	collector garbage.Collector
 	ciphers   struct{ segment *frame.Cipher }
 
+	ring    int64 // the journal's size
 	blocks  atomic.Uint64
 	tuning  atomic.Pointer[Tuning]
 	roomFor atomic.Int64 // bytes that the overlay may take
@@ -53,6 +54,7 @@ type Volume struct {
 		// Journal positions, in this order: what is in the table; what counts; what is
 		// formed into segments; the newest change.
 		applied, counted, cut, newest vlog.LSN
+		fresh                         int64    // bytes of data between the latter two
 		force                         vlog.LSN // up to which is to be uploaded without delay
 		ages                          ages     // of what is beyond counted
 
@@ -76,8 +78,9 @@ type Volume struct {
 	tidy       chan struct{} // wakes the cleaner
 
 	// Of the former alone: behind the last segment that was formed.
-	formed    vlog.Head
-	formedEnd vlog.LSN
+	formed       vlog.Head
+	formedEnd    vlog.LSN
+	formedBlocks vlog.Block
 
 	// Of the applier alone.
 	published  vlog.Position

@@ -134,7 +134,12 @@ func (v *Volume) noteChange(end vlog.LSN, changes ...journal.Change) {
 	first := v.mu.newest <= v.mu.cut
 	v.mu.newest = max(v.mu.newest, end)
 	v.mu.ages.add(end, v.e.o.Now())
-	if first || v.mu.newest-v.mu.cut >= segmentBytes {
+	for _, c := range changes {
+		if c.Kind == journal.Data {
+			v.mu.fresh += int64(c.Count) * vlog.BlockSize
+		}
+	}
+	if first || v.enoughLocked() {
 		v.poke()
 	}
 }
