@@ -15,7 +15,6 @@ import (
 
 	"github.com/holkas-io/holkas/cmd/holkas/internal/config"
 	"github.com/holkas-io/holkas/pkg/backend/object"
-	"github.com/holkas-io/holkas/pkg/blockdev"
 	"github.com/holkas-io/holkas/pkg/blockdev/fuse"
 	"github.com/holkas-io/holkas/pkg/blockdev/nbd"
 	"github.com/holkas-io/holkas/pkg/engine"
@@ -177,18 +176,10 @@ func (o *objectOptions) devices(ctx context.Context) (object.Devices, error) {
 		if err != nil {
 			return nil, err
 		}
-		return fuseDevices{s}, nil
+		return s, nil
 	}
 	klog.FromContext(ctx).Info("Object volumes get their devices by NBD", "asked", o.device)
 	return nbd.New(nbd.Options{Dir: o.run})
-}
-
-// fuseDevices is FUSE as the backend takes it.
-type fuseDevices struct{ *fuse.Server }
-
-// Find implements object.Devices.
-func (f fuseDevices) Find(context.Context) (map[volume.ID]blockdev.Device, error) {
-	return f.Server.Find(), nil
 }
 
 // serially opens a repository once, for all who ask.

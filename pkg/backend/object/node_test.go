@@ -8,20 +8,12 @@ import (
 	"time"
 
 	"github.com/holkas-io/holkas/pkg/backend/backendtest"
-	"github.com/holkas-io/holkas/pkg/blockdev"
 	"github.com/holkas-io/holkas/pkg/blockdev/fuse"
 	"github.com/holkas-io/holkas/pkg/engine"
 	"github.com/holkas-io/holkas/pkg/objstore"
 	"github.com/holkas-io/holkas/pkg/repository"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
-
-// fuseDevices is the front-end of these tests.
-type fuseDevices struct{ *fuse.Server }
-
-func (f fuseDevices) Find(context.Context) (map[volume.ID]blockdev.Device, error) {
-	return f.Server.Find(), nil
-}
 
 // node is a machine with an engine, on a repository that others may share.
 type node struct {
@@ -64,7 +56,7 @@ func (n *node) open() {
 	must(n, err)
 	n.front = front
 	o := n.options
-	o.Devices = fuseDevices{front}
+	o.Devices = front
 	o.Engine, err = engine.New(engine.Options{MemoryBytes: engine.MinMemory, Uploads: 2})
 	must(n, err)
 	n.Backend, err = Open(context.Background(), o)

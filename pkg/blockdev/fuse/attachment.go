@@ -56,6 +56,8 @@ func (a *attachment) attach(ctx context.Context, disk blockdev.Disk, o blockdev.
 		return d, errors.Join(err, a.remove())
 	case err != nil && paused:
 		return d, errors.Join(err, a.pause())
+	case err == nil:
+		a.server.found(a.id)
 	}
 	return d, err
 }
@@ -202,6 +204,7 @@ func (a *attachment) remove() error {
 	}
 	a.session.close()
 	a.session, a.service = nil, nil
+	a.server.found(a.id)
 	return a.server.bury(a.id)
 }
 

@@ -20,8 +20,9 @@ const (
 	// slots more are for what it waits for meanwhile: a flush, a size.
 	background = 64
 	slots      = background + 8
-	// payload is the most that one read or write carries.
-	payload = 256 << 10
+	// payload is the most that one read or write carries. Larger ones were not
+	// faster, and each reader that waits has touched as much memory.
+	payload = 128 << 10
 
 	headerSize = 4096
 	slotStride = 512

@@ -121,7 +121,9 @@ func house(t testing.TB) string {
 		defer cancel()
 		server, err := fuse.Open(ctx, fuse.Options{Dir: dir})
 		must(t, err)
-		for id := range server.Find() {
+		left, err := server.Find(ctx)
+		must(t, err)
+		for id := range left {
 			if err := server.Detach(ctx, id); err != nil {
 				t.Errorf("at the end: %v", err)
 			}

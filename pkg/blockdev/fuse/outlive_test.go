@@ -136,8 +136,8 @@ func TestPause(t *testing.T) {
 	run(t, "df")
 	run(t, "losetup", "--list")
 	server := open(t, dir)
-	if found := server.Find(); len(found) != 1 || found[id] != e.device {
-		t.Errorf("found %+v, want %+v", found, e.device)
+	if found, err := server.Find(t.Context()); err != nil || len(found) != 1 || found[id] != e.device {
+		t.Errorf("found %+v, %v, want %+v", found, err, e.device)
 	}
 	until(t, "a request waits", func() bool { return fault.Is(server.Detach(t.Context(), id), fault.InUse) })
 	select {
@@ -151,6 +151,9 @@ func TestPause(t *testing.T) {
 	again, err := server.Attach(t.Context(), id, disk, discard)
 	if err != nil || again != e.device {
 		t.Errorf("got %+v, %v, want %+v", again, err, e.device)
+	}
+	if found, err := server.Find(t.Context()); err != nil || len(found) != 0 {
+		t.Errorf("found %v, %v, after it was attached", found, err)
 	}
 	must(t, <-synced)
 	body, err := os.ReadFile(file)
@@ -281,8 +284,8 @@ func TestDead(t *testing.T) {
 				must(t, err)
 				defer disk.file.Close()
 				server := open(t, dir)
-				if found := server.Find(); len(found) != 0 {
-					t.Errorf("found %v", found)
+				if found, err := server.Find(t.Context()); err != nil || len(found) != 0 {
+					t.Errorf("found %v, %v", found, err)
 				}
 				after(t, server, id, disk)
 				if mounted {

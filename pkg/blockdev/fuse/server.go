@@ -3,6 +3,7 @@ package fuse
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -36,10 +37,10 @@ type Server struct {
 	dir    *os.File
 	locked *os.File
 	hold   *hold
-	left   map[volume.ID]blockdev.Device
 	quit   chan struct{} // closed at the end
 
 	mu      sync.Mutex // guards what follows
+	left    map[volume.ID]blockdev.Device
 	volumes map[volume.ID]*attachment
 	closed  bool
 }
@@ -79,16 +80,19 @@ func Open(ctx context.Context, o Options) (s *Server, err error) {
 	return s, nil
 }
 
-// Find returns the devices that earlier servers of the folder had left when this
-// one was opened. They are paused until they are attached with their disks.
-func (s *Server) Find() map[volume.ID]blockdev.Device {
+// Find returns the devices that earlier servers of the folder left, and that were
+// not attached since. They are paused until then.
+func (s *Server) Find(ctx context.Context) (map[volume.ID]blockdev.Device, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	found := make(map[volume.ID]blockdev.Device, len(s.left))
-	for id, d := range s.left {
-		found[id] = d
-	}
-	return found
+	return maps.Clone(s.left), ctx.Err()
+}
+
+// found says that a device is nobody's left any more.
+func (s *Server) found(id volume.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.left, id)
 }
 
 // Attach gives a device to a volume's disk, or the disk to the device that an
