@@ -15,11 +15,9 @@ import (
 func demoCommand() command {
 	var o demo.Options
 	s := &config.Set{}
-	config.AddList(s, config.List[volume.PoolType]{
-		Name: "pool", Usage: "a kind of pool to run on: btrfs or xfs; may be given several times (default: both)", Into: &o.Pools,
-		Parse: func(text string) (volume.PoolType, error) {
-			return oneOf(text, volume.BtrfsPool, volume.XFSPool)
-		},
+	config.AddList(s, config.List[demo.Kind]{
+		Name: "on", Usage: "what volumes live in: btrfs or xfs, a local pool, or object, the repository; may be given several times (default: all)", Into: &o.On,
+		Parse: func(text string) (demo.Kind, error) { return oneOf(text, demo.Kinds...) },
 	})
 	config.AddOne(s, config.One[string]{
 		Name: "filesystem", Usage: "what the volumes are formatted with: ext4, xfs or btrfs", Into: &o.Filesystem, Default: "ext4",
@@ -58,7 +56,7 @@ func demoCommand() command {
 			"its tables. Prints each step with its time, and takes everything away at the end, also\n" +
 			"after Ctrl-C. Needs root, loop devices, and the Debian packages xfsprogs, btrfs-progs,\n" +
 			"e2fsprogs and postgresql; it says what is missing.",
-		example:  "  holkas demo\n  holkas demo --pool=xfs --filesystem=xfs --scale=50 --dir=/srv",
+		example:  "  holkas demo\n  holkas demo --on=xfs --filesystem=xfs --scale=50 --dir=/srv",
 		settings: s,
 		run:      func(ctx context.Context, s streams, _ string) error { return demo.Run(ctx, o, s.out) },
 	}

@@ -22,21 +22,21 @@ const lastStep = 15
 // TestDemo runs the demo to its end, and interrupts it in its steps, twice each
 // time. Whatever happens, nothing is left behind.
 func TestDemo(t *testing.T) {
-	runs := []demoRun{{pool: "xfs"}, {pool: "btrfs", interrupt: 2}, {pool: "xfs", interrupt: 5}}
+	runs := []demoRun{{on: "xfs"}, {on: "btrfs", interrupt: 2}, {on: "object"}, {on: "object", interrupt: 5}}
 	if os.Getenv("HOLKAS_SOAK") != "" {
-		runs = append(runs, demoRun{pool: "btrfs"})
+		runs = append(runs, demoRun{on: "btrfs"})
 		for step := 1; step <= lastStep; step++ {
-			runs = append(runs, demoRun{"btrfs", step}, demoRun{"xfs", step})
+			runs = append(runs, demoRun{"btrfs", step}, demoRun{"xfs", step}, demoRun{"object", step})
 		}
 	}
 	for _, r := range runs {
-		t.Run(fmt.Sprintf("%s, step %d", r.pool, r.interrupt), r.test)
+		t.Run(fmt.Sprintf("%s, step %d", r.on, r.interrupt), r.test)
 	}
 }
 
 // demoRun is one run, interrupted in a step; 0: not at all.
 type demoRun struct {
-	pool      string
+	on        string
 	interrupt int
 }
 
@@ -45,7 +45,7 @@ func (r demoRun) test(t *testing.T) {
 	must(t, err)
 	must(t, os.Chmod(dir, 0o755))
 	t.Cleanup(func() { must(t, os.Remove(dir)) })
-	cmd := exec.Command("/proc/self/exe", "demo", "--pool="+r.pool, "--dir="+dir, "--scale=1", "--load=5s")
+	cmd := exec.Command("/proc/self/exe", "demo", "--on="+r.on, "--dir="+dir, "--scale=1", "--load=5s")
 	cmd.Env = append(os.Environ(), asProgram)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var stderr bytes.Buffer
@@ -60,7 +60,7 @@ func (r demoRun) test(t *testing.T) {
 	switch {
 	case r.interrupt > 0 && (code != exitFailed || !strings.Contains(stderr.String(), "interrupted ")):
 		t.Errorf("want %d and a word of the interrupt: %s", exitFailed, said)
-	case r.interrupt == 0 && (code != exitOK || !strings.Contains(printed, "\npool ") || !strings.Contains(printed, "every sum")):
+	case r.interrupt == 0 && (code != exitOK || !strings.Contains(printed, "\non ") || !strings.Contains(printed, "every sum")):
 		t.Errorf("want %d, sums and a table: %s", exitOK, said)
 	}
 	if left := leftBelow(t, dir); left != "" {

@@ -77,8 +77,8 @@ func TestUsage(t *testing.T) {
 			`--agent-address: "127.0.0.1:7": but no --agent-endpoint is TCP: want one of tcp://host:port`}},
 		{"no node", []string{"retire", "--repository=dir:/r"}, nil, []string{"NODE: missing"}},
 		{"a bad node", []string{"retire", "--repository=dir:/r", "a b"}, nil, []string{`NODE: node id "a b": want 1 to 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends`}},
-		{"a demo of nothing", []string{"demo", "--pool=zfs", "--scale=0", "--load=1s", "--filesystem=fat"}, nil, []string{
-			`--pool: "zfs": want one of ["btrfs" "xfs"]`, `--filesystem: "fat": want one of ["ext4" "xfs" "btrfs"]`,
+		{"a demo of nothing", []string{"demo", "--on=zfs", "--scale=0", "--load=1s", "--filesystem=fat"}, nil, []string{
+			`--on: "zfs": want one of ["btrfs" "xfs" "object"]`, `--filesystem: "fat": want one of ["ext4" "xfs" "btrfs"]`,
 			`--scale: "0": want a whole number from 1 to 100`, `--load: "1s": want a time from 5s to 1h`,
 		}},
 		{"no certificates", []string{"certs"}, nil, []string{

@@ -20,18 +20,42 @@ import (
 	"github.com/holkas-io/holkas/pkg/volume"
 )
 
+// Kind is what volumes live in: a local pool of a type, or the repository.
+type Kind string
+
+// Object is the kind of volumes that live in the repository.
+const Object = Kind(volume.BackendObject)
+
+// Kinds are all there are.
+var Kinds = []Kind{Kind(volume.BtrfsPool), Kind(volume.XFSPool), Object}
+
+// name is what a run is called.
+func (k Kind) name() string {
+	if k == Object {
+		return "object store"
+	}
+	return string(k) + " pool"
+}
+
+func (k Kind) backend() string {
+	if k == Object {
+		return volume.BackendObject
+	}
+	return volume.BackendLocal
+}
+
 // Options of Run. A zero value is the default.
 type Options struct {
-	Pools      []volume.PoolType // one run on each, in this order; none: btrfs, xfs
-	Filesystem string            // of the volumes; empty: ext4
-	Scale      int               // of pgbench, in 100,000 accounts; 0: 20
-	Load       time.Duration     // how long pgbench runs; 0: 15 s
-	Dir        string            // where its files go; empty: site.Scratch
+	On         []Kind        // one run on each, in this order; none: btrfs, xfs, object
+	Filesystem string        // of the volumes; empty: ext4
+	Scale      int           // of pgbench, in 100,000 accounts; 0: 20
+	Load       time.Duration // how long pgbench runs; 0: 15 s
+	Dir        string        // where its files go; empty: site.Scratch
 }
 
 func (o *Options) defaults() {
-	if len(o.Pools) == 0 {
-		o.Pools = []volume.PoolType{volume.BtrfsPool, volume.XFSPool}
+	if len(o.On) == 0 {
+		o.On = Kinds
 	}
 	o.Filesystem = cmp.Or(o.Filesystem, string(volume.Ext4))
 	o.Scale = cmp.Or(o.Scale, 20)
@@ -41,11 +65,11 @@ func (o *Options) defaults() {
 
 const gib = 1 << 30
 
-// demo is one run on one pool: what its steps leave to each other.
+// demo is one run on one kind: what its steps leave to each other.
 type demo struct {
 	Options
 	*printer
-	pool     volume.PoolType
+	kind     Kind
 	site     *site.Site
 	clients  site.Clients
 	origin   *site.Mounted
@@ -57,7 +81,7 @@ type demo struct {
 	undo     []func(context.Context) error // in the order of making
 }
 
-// Run runs the demo on each kind of pool, prints each step as it goes, with its
+// Run runs the demo on each kind, prints each step as it goes, with its
 // time, and ends with a table. It takes everything away again, whatever happens,
 // also when ctx is canceled or w cannot be written any more.
 func Run(ctx context.Context, o Options, w io.Writer) error {
@@ -65,9 +89,9 @@ func Run(ctx context.Context, o Options, w io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	p := newPrinter(watched{w, cancel})
-	for _, pool := range o.Pools {
-		d := &demo{Options: o, printer: p, pool: pool}
-		p.begin(string(pool))
+	for _, kind := range o.On {
+		d := &demo{Options: o, printer: p, kind: kind}
+		p.begin(string(kind), kind.name())
 		if err := d.run(ctx); err != nil {
 			return err
 		}
@@ -100,7 +124,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		do   func(context.Context) (string, error)
 	}{
 		{"look for what this needs on this machine", d.findNeeds},
-		{"make a pool; start engine, node and controller", d.start},
+		{"start engine, node and controller", d.start},
 		{"create a volume", d.createVolume},
 		{"publish, stage (mkfs." + d.Filesystem + ") and mount it", d.mountVolume},
 		{"initialise PostgreSQL on it and start it", d.startPostgres},
@@ -132,7 +156,11 @@ func (d *demo) start(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s, err := site.Start(ctx, site.Options{Dir: dir, Pools: []site.PoolOptions{{Name: "demo", Type: d.pool, SizeBytes: 16 * gib}}})
+	options := site.Options{Dir: dir}
+	if options.Object = d.kind == Object; !options.Object {
+		options.Pools = []site.PoolOptions{{Name: "demo", Type: volume.PoolType(d.kind), SizeBytes: 16 * gib}}
+	}
+	s, err := site.Start(ctx, options)
 	if err != nil {
 		return "", errors.Join(err, os.RemoveAll(dir))
 	}
@@ -155,7 +183,7 @@ func (d *demo) create(ctx context.Context, name string, source *csi.VolumeConten
 	reply, err := d.clients.CreateVolume(ctx, &csi.CreateVolumeRequest{
 		Name: name, CapacityRange: &csi.CapacityRange{RequiredBytes: 4 * gib},
 		VolumeCapabilities:  []*csi.VolumeCapability{site.Filesystem(d.Filesystem)},
-		VolumeContentSource: source,
+		VolumeContentSource: source, Parameters: map[string]string{volume.ParamBackend: d.kind.backend()},
 	})
 	if err != nil {
 		return nil, err
@@ -209,7 +237,7 @@ func (d *demo) cut(ctx context.Context) (backend.Snapshot, error) {
 	}
 	dialer := &agent.Dialer{}
 	defer func() { _ = dialer.Close() }() // no call is left
-	engine, err := dialer.Backend(repository.Node{ID: d.site.Node, Address: d.site.AgentEndpoint()}, volume.BackendLocal)
+	engine, err := dialer.Backend(repository.Node{ID: d.site.Node, Address: d.site.AgentEndpoint()}, d.kind.backend())
 	if err != nil {
 		return backend.Snapshot{}, err
 	}

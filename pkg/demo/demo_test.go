@@ -8,20 +8,18 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/holkas-io/holkas/pkg/volume"
 )
 
 func TestPrinter(t *testing.T) {
 	var out bytes.Buffer
 	p := newPrinter(&out)
 	result := func(context.Context) (string, error) { return "a result", nil }
-	p.begin("btrfs")
+	p.begin("btrfs", "a title")
 	if err := p.step(t.Context(), "both", result); err != nil {
 		t.Fatal(err)
 	}
 	p.figure("rate", "7")
-	p.begin("xfs")
+	p.begin("xfs", "a title")
 	if err := p.step(t.Context(), "both", result); err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +32,7 @@ func TestPrinter(t *testing.T) {
 	for line := range strings.Lines(out.String()) {
 		got = append(got, strings.Join(strings.Fields(line), " "))
 	}
-	if len(got) != 4 || got[1] != "pool btrfs xfs" || got[3] != "rate 7" || len(strings.Fields(got[2])) != 3 {
+	if len(got) != 4 || got[1] != "on btrfs xfs" || got[3] != "rate 7" || len(strings.Fields(got[2])) != 3 {
 		t.Errorf("table %q: want a head, a row of both and one of btrfs alone", got)
 	}
 }
@@ -53,7 +51,7 @@ func TestClosedOutput(t *testing.T) {
 }
 
 func TestNeeds(t *testing.T) {
-	d := &demo{Options: Options{Pools: []volume.PoolType{volume.XFSPool}}}
+	d := &demo{Options: Options{On: []Kind{"xfs"}}}
 	d.defaults()
 	needed := d.packages()
 	if needed["mkfs.xfs"] != "xfsprogs" || needed["mkfs.ext4"] != "e2fsprogs" || needed["mkfs.btrfs"] != "" {

@@ -24,8 +24,8 @@ const freeBytes = 6 * gib
 func (o Options) packages() map[string]string {
 	needed := map[string]string{"losetup": "mount", "mount": "mount", "umount": "mount", "blkid": "util-linux"}
 	filesystems := []string{o.Filesystem}
-	for _, pool := range o.Pools {
-		filesystems = append(filesystems, string(pool))
+	for _, kind := range o.On {
+		filesystems = append(filesystems, string(kind))
 	}
 	for _, fs := range filesystems {
 		for _, program := range programsOf[fs].programs {
@@ -42,6 +42,7 @@ var programsOf = map[string]struct {
 	string(volume.Ext4):      {"e2fsprogs", []string{"mkfs.ext4", "e2fsck", "tune2fs", "resize2fs"}},
 	string(volume.XFSPool):   {"xfsprogs", []string{"mkfs.xfs"}},
 	string(volume.BtrfsPool): {"btrfs-progs", []string{"mkfs.btrfs"}},
+	string(Object):           {"fuse3", []string{"fusermount3"}},
 }
 
 // findNeeds looks for all that a run needs of the machine, and says at once what

@@ -24,9 +24,9 @@ func newPrinter(w io.Writer) *printer {
 }
 
 // begin begins a run.
-func (p *printer) begin(run string) {
+func (p *printer) begin(run, title string) {
 	p.runs, p.steps = append(p.runs, run), 0
-	fmt.Fprintf(p.w, "\n%s pool\n", run)
+	fmt.Fprintf(p.w, "\n%s\n", title)
 }
 
 // step runs one step, prints it with its time, and keeps that for the table.
@@ -73,7 +73,7 @@ func (p *printer) figure(name, value string) {
 func (p *printer) table() {
 	fmt.Fprintln(p.w)
 	tw := tabwriter.NewWriter(p.w, 0, 0, 3, ' ', 0)
-	fmt.Fprintf(tw, "pool\t%s\n", strings.Join(p.runs, "\t"))
+	fmt.Fprintf(tw, "on\t%s\n", strings.Join(p.runs, "\t"))
 	for _, name := range p.names {
 		fmt.Fprint(tw, name)
 		for _, run := range p.runs {

@@ -51,12 +51,12 @@ func (b *bench) fio(ctx context.Context) error {
 		return err
 	}
 	defer b.remove(ctx, m)
-	plain, err := newPlainLoop(ctx, filepath.Join(b.PoolPath("bench"), "plain-loop"), fioBytes)
+	plain, err := newPlainLoop(ctx, filepath.Join(b.plain, "plain-loop"), fioBytes)
 	if err != nil {
 		return err
 	}
 	defer plain.close()
-	file := filepath.Join(b.PoolPath("bench"), "plain-file")
+	file := filepath.Join(b.plain, "plain-file")
 	if err := preallocate(ctx, file, fioBytes); err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func command(ctx context.Context, args ...string) (string, error) {
 func (b *bench) create(ctx context.Context, name string, sizeBytes int64, c *csi.VolumeCapability, parameters map[string]string, source *csi.VolumeContentSource) (*csi.Volume, error) {
 	reply, err := b.CreateVolume(ctx, &csi.CreateVolumeRequest{
 		Name: name, CapacityRange: &csi.CapacityRange{RequiredBytes: sizeBytes},
-		VolumeCapabilities: []*csi.VolumeCapability{c}, Parameters: parameters, VolumeContentSource: source,
+		VolumeCapabilities: []*csi.VolumeCapability{c}, Parameters: b.parameters(parameters), VolumeContentSource: source,
 	})
 	return reply.GetVolume(), err
 }

@@ -15,9 +15,11 @@ import (
 	"os/signal"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/holkas-io/holkas/pkg/demo/site"
+	"github.com/holkas-io/holkas/pkg/objstore/s3/s3test"
 	"github.com/holkas-io/holkas/pkg/volume"
 	"github.com/holkas-io/holkas/tests/internal/build"
 )
@@ -57,12 +59,42 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer report.close()
-	for _, pool := range []volume.PoolType{volume.XFSPool, volume.BtrfsPool} {
-		if err := benchPool(ctx, program, pool, rounds, pattern, report); err != nil {
-			return fmt.Errorf("%s pool: %w", pool, err)
+	for _, k := range kinds {
+		if !k.pattern(pattern) {
+			continue
+		}
+		if err := benchKind(ctx, program, k, rounds, pattern, report); err != nil {
+			return fmt.Errorf("%s: %w", k.name, err)
 		}
 	}
 	return nil
+}
+
+// kind is what volumes live in: a pool, or a bucket of a server on the same disk,
+// which may look as far away as its flags say.
+type kind struct {
+	name   string
+	pool   volume.PoolType // none: object volumes
+	server []string
+}
+
+// far is a store in the same region: 20 ms for each request, 1 Gbit/s.
+var kinds = []kind{
+	{name: "xfs", pool: volume.XFSPool},
+	{name: "btrfs", pool: volume.BtrfsPool},
+	{name: "object"},
+	{name: "object-far", server: []string{"-delay", "20ms", "-bandwidth", "125e6"}},
+}
+
+// pattern reports whether any line of the kind may be wanted: those that begin with
+// another kind's name are not.
+func (k kind) pattern(wanted *regexp.Regexp) bool {
+	for _, other := range kinds {
+		if other.name != k.name && strings.HasPrefix(wanted.String(), other.name+"/") {
+			return false
+		}
+	}
+	return true
 }
 
 // bench is one site under measurement.
@@ -70,20 +102,56 @@ type bench struct {
 	*site.Site
 	site.Clients
 	*report
-	pool   string
+	kind
+	plain  string // a directory on the disk that the volumes are on, for what they are measured against
 	rounds int
 	wanted *regexp.Regexp
 }
 
-func (b *bench) name(parts string) string { return b.pool + "/" + parts }
+func (b *bench) name(parts string) string { return b.kind.name + "/" + parts }
 
 func (b *bench) want(name string) bool { return b.wanted.MatchString(b.name(name)) }
 
-func benchPool(ctx context.Context, program string, pool volume.PoolType, rounds int, wanted *regexp.Regexp, r *report) error {
-	s, err := site.Start(ctx, site.Options{
-		Binary: program,
-		Pools:  []site.PoolOptions{{Name: "bench", Type: pool, SizeBytes: 160 * gib}},
-	})
+func (b *bench) backend() string {
+	if b.pool != "" {
+		return volume.BackendLocal
+	}
+	return volume.BackendObject
+}
+
+// parameters returns a class's parameters, these and the backend.
+func (b *bench) parameters(more map[string]string) map[string]string {
+	if b.pool != "" {
+		return more
+	}
+	return map[string]string{volume.ParamBackend: volume.BackendObject}
+}
+
+func benchKind(ctx context.Context, program string, k kind, rounds int, wanted *regexp.Regexp, r *report) (err error) {
+	o := site.Options{Binary: program}
+	if k.pool != "" {
+		o.Pools = []site.PoolOptions{{Name: "bench", Type: k.pool, SizeBytes: 160 * gib}}
+	} else {
+		server, err := s3test.Start(k.server...)
+		if err != nil {
+			return err
+		}
+		defer server.Stop()
+		keys, err := os.MkdirTemp("", "holkas-bench-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(keys)
+		if err := server.Bucket("bench"); err != nil {
+			return err
+		}
+		if o.Repository, err = server.URL("bench/site", keys); err != nil {
+			return err
+		}
+		o.Object = true
+		o.Args = map[string][]string{"engine": {"--journal-size=4Gi", "--cache-size=8Gi"}}
+	}
+	s, err := site.Start(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -92,7 +160,10 @@ func benchPool(ctx context.Context, program string, pool volume.PoolType, rounds
 	if err != nil {
 		return err
 	}
-	b := &bench{Site: s, Clients: clients, report: r, pool: string(pool), rounds: rounds, wanted: wanted}
+	b := &bench{Site: s, Clients: clients, report: r, kind: k, rounds: rounds, wanted: wanted, plain: s.Dir}
+	if k.pool != "" {
+		b.plain = s.PoolPath("bench")
+	}
 	for _, part := range []func(context.Context) error{b.rpcs, b.snapshots, b.fio, b.pgbench} {
 		if err := part(ctx); err != nil {
 			s.Logs(os.Stderr, 4000)

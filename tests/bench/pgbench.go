@@ -24,7 +24,7 @@ func (b *bench) pgbench(ctx context.Context) error {
 		return err
 	}
 	defer b.remove(ctx, m)
-	plain, err := newPlainLoop(ctx, filepath.Join(b.PoolPath("bench"), "plain-pgbench"), 4*gib)
+	plain, err := newPlainLoop(ctx, filepath.Join(b.plain, "plain-pgbench"), 4*gib)
 	if err != nil {
 		return err
 	}

@@ -134,7 +134,7 @@ func (b *bench) pause(ctx context.Context, handle string) (backend.Snapshot, err
 	}
 	dialer := &agent.Dialer{}
 	defer dialer.Close()
-	engine, err := dialer.Backend(repository.Node{ID: b.Node, Address: "unix://" + filepath.Join(b.Dir, "agent.sock")}, volume.BackendLocal)
+	engine, err := dialer.Backend(repository.Node{ID: b.Node, Address: "unix://" + filepath.Join(b.Dir, "agent.sock")}, b.backend())
 	if err != nil {
 		return backend.Snapshot{}, err
 	}

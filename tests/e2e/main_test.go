@@ -27,6 +27,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// onEach runs a test of volumes on a site of its own for each kind of them.
+func onEach(t *testing.T, sizeBytes int64, test func(l *lab.Lab, kind lab.Kind)) {
+	for _, kind := range lab.Kinds {
+		t.Run(string(kind), func(t *testing.T) { test(lab.On(t, kind, program, sizeBytes), kind) })
+	}
+}
+
 // onEachPool runs a test on a site of its own for each pool type.
 func onEachPool(t *testing.T, sizeBytes int64, test func(l *lab.Lab, pool volume.PoolType)) {
 	for _, pool := range lab.PoolTypes {

@@ -30,6 +30,8 @@ type Options struct {
 	Node volume.NodeID
 	// Pools are made in image files under Dir.
 	Pools []PoolOptions
+	// Object has the engine serve volumes that live in the repository.
+	Object bool
 	// Repository, if not empty, is an existing site's, to share it, or the URL of
 	// a bucket (s3://...), in which one is made if there is none.
 	Repository string
@@ -200,6 +202,9 @@ func (s *Site) define(o Options) {
 	for _, pool := range s.pools {
 		engineArgs = append(engineArgs, "--pool="+pool.Name+"="+pool.Path)
 	}
+	if o.Object {
+		engineArgs = append(engineArgs, "--object-dir="+s.ObjectDir(), "--object-run-dir="+filepath.Join(s.ObjectDir(), "run"), "--journal-size=256Mi", "--cache-size=1Gi")
+	}
 	process := func(name, binary string, args []string) *Process {
 		kind := args[0]
 		return &Process{
@@ -221,6 +226,9 @@ func (s *Site) define(o Options) {
 }
 
 func (s *Site) socket(name string) string { return filepath.Join(s.Dir, name+".sock") }
+
+// ObjectDir is where the engine keeps what object volumes have on the node.
+func (s *Site) ObjectDir() string { return filepath.Join(s.Dir, "object") }
 
 // AgentEndpoint is where the engine answers.
 func (s *Site) AgentEndpoint() string { return "unix://" + s.socket("agent") }
@@ -247,6 +255,9 @@ func (s *Site) Close(ctx context.Context) error {
 		}
 	}
 	faults = append(faults, unmountBelow(ctx, s.Kubelet))
+	faults = append(faults, // the devices of object volumes outlive the engine
+		detach(ctx, func(file string) bool { return strings.HasPrefix(file, s.ObjectDir()+"/") }),
+		unmountBelow(ctx, s.ObjectDir()))
 	for _, pool := range s.pools {
 		faults = append(faults, pool.close(ctx))
 	}

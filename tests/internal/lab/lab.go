@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,8 +15,10 @@ import (
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"k8s.io/mount-utils"
 
 	"github.com/holkas-io/holkas/pkg/demo/site"
@@ -29,8 +32,29 @@ const (
 	GiB int64 = 1 << 30
 )
 
-// PoolTypes are the kinds of local pool that every test runs on.
+// PoolTypes are the kinds of local pool that every test of pools runs on.
 var PoolTypes = []volume.PoolType{volume.XFSPool, volume.BtrfsPool}
+
+// Kind is what volumes live in: a local pool of a type, or the repository.
+type Kind string
+
+// The kinds.
+const (
+	XFS    = Kind(volume.XFSPool)
+	Btrfs  = Kind(volume.BtrfsPool)
+	Object = Kind(volume.BackendObject)
+)
+
+// Kinds are what every test of volumes runs on.
+var Kinds = []Kind{XFS, Btrfs, Object}
+
+// Options returns site options for volumes of a kind; sizeBytes is the pool's.
+func (k Kind) Options(program string, sizeBytes int64) site.Options {
+	if k == Object {
+		return site.Options{Binary: program, Object: true}
+	}
+	return Pool(program, volume.PoolType(k), sizeBytes)
+}
 
 // Lab is a site under test.
 type Lab struct {
@@ -60,6 +84,39 @@ func Start(t *testing.T, o site.Options) *Lab {
 		t.Fatal(err)
 	}
 	return &Lab{Site: s, Clients: clients, T: t}
+}
+
+// On starts a site for volumes of a kind: requests that name no backend get it.
+func On(t *testing.T, k Kind, program string, sizeBytes int64) *Lab {
+	t.Helper()
+	l := Start(t, k.Options(program, sizeBytes))
+	if k == Object {
+		l.ControllerClient = classed{l.ControllerClient}
+	}
+	return l
+}
+
+// classed asks for object volumes where a request does not say which backend.
+type classed struct{ csi.ControllerClient }
+
+func (c classed) parameters(given map[string]string) map[string]string {
+	p := map[string]string{volume.ParamBackend: volume.BackendObject}
+	maps.Copy(p, given)
+	return p
+}
+
+// CreateVolume calls CreateVolume.
+func (c classed) CreateVolume(ctx context.Context, r *csi.CreateVolumeRequest, o ...grpc.CallOption) (*csi.CreateVolumeResponse, error) {
+	r = proto.Clone(r).(*csi.CreateVolumeRequest)
+	r.Parameters = c.parameters(r.Parameters)
+	return c.ControllerClient.CreateVolume(ctx, r, o...)
+}
+
+// GetCapacity calls GetCapacity.
+func (c classed) GetCapacity(ctx context.Context, r *csi.GetCapacityRequest, o ...grpc.CallOption) (*csi.GetCapacityResponse, error) {
+	r = proto.Clone(r).(*csi.GetCapacityRequest)
+	r.Parameters = c.parameters(r.Parameters)
+	return c.ControllerClient.GetCapacity(ctx, r, o...)
 }
 
 // Pool returns site options for one pool.
@@ -169,13 +226,21 @@ func (l *Lab) Leftovers() error {
 		return err
 	}
 	for _, m := range mounts {
-		if strings.HasPrefix(m.MountPoint, l.Kubelet+"/") {
+		if strings.HasPrefix(m.MountPoint, l.Kubelet+"/") || strings.HasPrefix(m.MountPoint, l.ObjectDir()+"/") {
 			found = append(found, "mount "+m.MountPoint)
 		}
 	}
 	pools, err := filepath.Glob(filepath.Join(l.Dir, "pool-*"))
 	if err != nil {
 		return err
+	}
+	for line := range strings.Lines(string(devices)) {
+		if strings.Contains(line, l.ObjectDir()+"/") {
+			found = append(found, "loop device "+line)
+		}
+	}
+	for _, part := range []string{"journals", "attached", "frozen", "run/devices"} {
+		found = append(found, entries(filepath.Join(l.ObjectDir(), part))...)
 	}
 	for _, pool := range pools {
 		for line := range strings.Lines(string(devices)) {
