@@ -62,6 +62,32 @@
 // A writer that finds that it has a successor ends: writes and reads fail as
 // Fenced, the journal stays.
 //
+// # Cleaning
+//
+// What is overwritten dies where it is stored, and a segment goes when nothing in it
+// lives and no snapshot needs it. The cleaner has what lives in the sparsest ones
+// moved: while the volume is written, until Cleaning.Target of all that is stored
+// lives; when it has rested for Cleaning.IdleAfter, until Cleaning.IdleTarget does.
+// That is a job that ends, with a checkpoint that names the victims no more; a
+// volume that is clean enough asks nothing.
+//
+//	cleaner   chooses victims by the live counts of the table, reads their indexes,
+//	          and of what the table still names there one batch, by large ranges
+//	former    forms a segment of moves, in the order of blocks, in the next slot:
+//	          it covers none of the journal and seals no snapshot
+//	applier   moves the blocks that are still where they were when it counts
+//
+// So the order of the log decides what a move does, for every reader alike: a block
+// that was written in a slot before stays as it was written, one that is written in
+// a slot behind is written there. A crash anywhere leaves copies that nobody names.
+//
+// Left alone are segments that a snapshot needs, to which those belong that live and
+// are not younger than the newest one; what is young, in a volume that is written;
+// what another log stored; what is newer in the overlay. Data come first: moves are
+// formed when no data are due, or nobody waits for them and the journal is less than
+// half full, one batch at a time, Cleaning.Rate bytes a second at most. The memory of
+// one batch is set aside for all volumes, which take turns.
+//
 // # When the store is away
 //
 // Requests are repeated until the volume is closed. Writes go on until the journal
