@@ -102,6 +102,7 @@ func (b *Backend) openLog(ctx context.Context, s *site, v repository.ObjectVolum
 		Durability: engine.JournalDurability,
 		TakeOver:   h.takeOver, Rollback: v.Class.OnNodeLoss == volume.Rollback,
 		Grace:  b.options.Grace,
+		Lease:  b.options.Lease,
 		Tuning: tuning(v.Class),
 		Recheck: func(ctx context.Context) error {
 			now, err := s.volume(ctx, v.ID)

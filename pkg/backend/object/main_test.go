@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"github.com/holkas-io/holkas/pkg/blockdev/fuse"
+	"github.com/holkas-io/holkas/pkg/vlog/keyring"
 )
 
 // TestMain runs the tests, or, as a child that a front-end has started, what must
@@ -21,8 +23,19 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	if order := os.Getenv(childOrder); order != "" {
+		os.Exit(child(order))
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if built {
+			binary, _ := mortal()
+			os.RemoveAll(filepath.Dir(binary))
+		}
+		os.Exit(code)
+	}))
 }
+
+func nokeys() (keyring.Keys, error) { return keyring.Keys{}, nil }
 
 func must(t testing.TB, err error) {
 	t.Helper()

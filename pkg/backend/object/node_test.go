@@ -34,7 +34,7 @@ func class() volume.Class {
 func newNode(t testing.TB, store objstore.Store, name volume.NodeID) *node {
 	t.Helper()
 	n := &node{TB: t, store: store, dir: backendtest.Dir(t)}
-	run, err := os.MkdirTemp("/run", "holkas-object-")
+	run, err := os.MkdirTemp("/dev/shm", "holkas-object-") // in memory, so that keys are kept
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(run) })
 	n.options = Options{
@@ -43,7 +43,7 @@ func newNode(t testing.TB, store objstore.Store, name volume.NodeID) *node {
 			return Home{r, store}, err
 		},
 		Node: name, Dir: n.dir, RuntimeDir: run, JournalBytes: 16 << 20, MaxVolumes: 5, PauseLimit: 3 * time.Second,
-		CollectAfter: time.Hour,
+		CollectAfter: time.Hour, Lease: 2 * time.Second,
 	}
 	n.open()
 	t.Cleanup(n.close)

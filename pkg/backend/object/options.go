@@ -66,6 +66,9 @@ type Options struct {
 	PauseLimit time.Duration
 	// Grace is how long data stays after it was deleted; 0: engine.DefaultGrace.
 	Grace time.Duration
+	// Lease is for how long a node that may be gone back from acknowledges without a
+	// look; 0: engine.DefaultLease. The same on all nodes of a site.
+	Lease time.Duration
 	// CollectAfter is how long after the start, and after a deletion, the trash is
 	// looked at; up to twice as long. 0: one minute.
 	CollectAfter time.Duration
@@ -90,8 +93,8 @@ func (o Options) Validate() error {
 	if o.JournalBytes != 0 && (o.JournalBytes < journal.MinSize || o.JournalBytes > journal.MaxSize || o.JournalBytes%volume.SizeUnit != 0) {
 		say("journalBytes: %d: want 0 (%d), or a multiple of %d from %d to %d", o.JournalBytes, int64(journal.DefaultSize), volume.SizeUnit, journal.MinSize, int64(journal.MaxSize))
 	}
-	if o.MaxVolumes < 0 || o.PauseLimit < 0 || o.Grace < 0 || o.CollectAfter < 0 {
-		say("maxVolumes %d, pauseLimit %v, grace %v, collectAfter %v: want 0 or more", o.MaxVolumes, o.PauseLimit, o.Grace, o.CollectAfter)
+	if o.MaxVolumes < 0 || o.PauseLimit < 0 || o.Grace < 0 || o.Lease < 0 || o.CollectAfter < 0 {
+		say("maxVolumes %d, pauseLimit %v, grace %v, lease %v, collectAfter %v: want 0 or more", o.MaxVolumes, o.PauseLimit, o.Grace, o.Lease, o.CollectAfter)
 	}
 	return fault.As(fault.Invalid, errors.Join(faults...))
 }
