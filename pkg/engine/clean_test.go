@@ -287,7 +287,7 @@ func TestCleaningKeepsContent(t *testing.T) {
 			must(t, err)
 			h.check(w)
 			w.Close()
-			if moves < 10 || cleaned < 10 {
+			if moves < 3 || cleaned < 3 {
 				t.Errorf("%d segments of moves, %d cleaned: want more", moves, cleaned)
 			}
 		})
@@ -373,7 +373,7 @@ func TestCleaningFreesSpace(t *testing.T) {
 			t.Errorf("stored is not what is needed: got %q, want %q", have, needed)
 		}
 		t.Logf("T21: %d bytes stored for %d that live: %.3f, want at most 1.25", bytes, 8192*vlog.BlockSize, float64(bytes)/(8192*vlog.BlockSize))
-		if float64(bytes) > 1.26*8192*vlog.BlockSize { // with tables
+		if float64(bytes) > 1.25*8192*vlog.BlockSize {
 			t.Errorf("%d bytes are stored for %d that live", bytes, 8192*vlog.BlockSize)
 		}
 		before := h.watched.requests()
@@ -455,6 +455,7 @@ func TestCleaningCost(t *testing.T) {
 // TestSnapshotsPin: what a snapshot needs is left alone until it is let go.
 func TestSnapshotsPin(t *testing.T) {
 	inCleanHouse(t, 4096, eager, func(h *cleanHouse) {
+		h.o.Grace = 24 * time.Hour // what was moved is to be seen
 		v := h.open()
 		h.put(v, 0, 4096)
 		id := volume.NewSnapshotID()
@@ -494,6 +495,7 @@ func TestSnapshotsPin(t *testing.T) {
 // TestCloneLeavesItsBase: a clone cleans its own segments, and none of its origin's.
 func TestCloneLeavesItsBase(t *testing.T) {
 	inCleanHouse(t, 2048, eager, func(h *cleanHouse) {
+		h.o.Grace = 24 * time.Hour // what was moved is to be seen
 		v := h.open()
 		h.put(v, 0, 2048)
 		s, err := v.Snapshot(h.ctx, volume.NewSnapshotID())

@@ -29,7 +29,7 @@ const (
 
 	DefaultCleaningRate = 32 << 20
 	DefaultLive         = 0.6
-	DefaultIdleLive     = 0.8
+	DefaultIdleLive     = 0.82 // with what frames and tables take, 1.25 bytes are stored for each that lives
 	DefaultIdleAfter    = time.Minute
 )
 
