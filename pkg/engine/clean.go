@@ -279,7 +279,7 @@ func (c *cleaner) gather(b *batch, victims []garbage.Victim) error {
 }
 
 // take adds what lives of a victim to the batch, and reports whether all of it had
-// room. What was written again, and is on its way, is left where it is, to die there.
+// room.
 func (c *cleaner) take(b *batch, x garbage.Victim) (all bool, err error) {
 	if len(b.blocks) >= b.most {
 		return false, nil
@@ -292,7 +292,7 @@ func (c *cleaner) take(b *batch, x garbage.Victim) (all bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	pieces, all := c.pick(living, b.most-len(b.blocks))
+	pieces, all := first(living, b.most-len(b.blocks))
 	if err := c.image.ReadPieces(c.ctx, x.Number, pieces, b.arena[len(b.blocks)*vlog.BlockSize:]); err != nil {
 		return false, err
 	}

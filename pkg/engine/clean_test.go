@@ -311,6 +311,7 @@ func TestMovesYield(t *testing.T) {
 					h.discard(v, 8, 2)
 					must(t, v.Sync(h.ctx))
 					must(t, v.land(h.ctx, v.mu.newest))
+					h.put(v, 40, 1) // is not uploaded when the moves are formed
 				}
 			case op == "create" && strings.Contains(key, "/segments/"):
 				v.mu.Lock()
@@ -330,6 +331,13 @@ func TestMovesYield(t *testing.T) {
 		h.put(v, 100, 300) // half of it dies
 		must(t, v.Sync(h.ctx))
 		time.Sleep(time.Minute)
+		for _, x := range h.tails() {
+			for _, e := range x.Index.Entries {
+				if e.Kind == segment.Move && x.Sequence < 6 && e.First <= 40 && e.End() > 40 {
+					t.Errorf("%s moves block 40, which was written before that was formed", x.Key())
+				}
+			}
+		}
 		if read < 2 || stored != 1 {
 			t.Fatalf("%d reads of the victim, %d stores of moves seen: want both", read, stored)
 		}
@@ -570,6 +578,42 @@ func TestTakenOverWhileMoving(t *testing.T) {
 		h.check(other)
 		must(t, other.Close(h.ctx))
 	})
+}
+
+// TestCloseWhileCleaning: a close waits for moves that are under way, and no others
+// begin: its marker is behind them all.
+func TestCloseWhileCleaning(t *testing.T) {
+	for _, slow := range []string{"/segments/", "/checkpoints/"} {
+		inCleanHouse(t, 1024, eager, func(h *cleanHouse) {
+			v := h.open()
+			h.put(v, 0, 1024)
+			must(t, v.Sync(h.ctx))
+			begun := false
+			h.watched.step(func(ctx context.Context, op, key string) error {
+				switch {
+				case op == "get range" && strings.Contains(key, "/segments/"):
+					begun = true
+					time.Sleep(5 * time.Second)
+				case op == "create" && strings.Contains(key, slow):
+					time.Sleep(20 * time.Second)
+				}
+				return nil
+			})
+			h.put(v, 100, 600)
+			must(t, v.Sync(h.ctx))
+			for !begun {
+				time.Sleep(time.Millisecond)
+			}
+			if slow == "/segments/" {
+				time.Sleep(30 * time.Second) // the moves are being stored
+			}
+			must(t, v.Close(h.ctx))
+			h.watched.step(nil)
+			v = h.open()
+			h.check(v)
+			must(t, v.Close(h.ctx))
+		})
+	}
 }
 
 // TestCleaningRidesOutAnOutage: it stops when the store is away, gives the engine's

@@ -33,29 +33,16 @@ type moving struct {
 	at    int
 }
 
-// pick returns so many blocks of pieces at most, and whether those were all. What
-// was written again, and is on its way into the table, is not among them: it is left
-// where it is, to die there.
-func (v *Volume) pick(pieces []image.Piece, most int) (picked []image.Piece, all bool) {
-	var refs [vlog.FrameBlocks]overlay.Ref
-	for _, p := range pieces {
-		v.overlay.Lookup(p.First, refs[:p.Count])
-		for i := range p.Count {
-			if refs[i].Known() {
-				continue
-			}
-			if most == 0 {
-				return picked, false
-			}
-			most--
-			if k := len(picked) - 1; k >= 0 && picked[k].Offset == p.Offset && picked[k].Index+picked[k].Count == p.Index+i {
-				picked[k].Count++
-				continue
-			}
-			picked = append(picked, image.Piece{First: p.First + vlog.Block(i), Count: 1, Offset: p.Offset, Stored: p.Stored, Index: p.Index + i})
+// first returns so many blocks of pieces at most, and whether those are all.
+func first(pieces []image.Piece, most int) ([]image.Piece, bool) {
+	for i := range pieces {
+		if p := &pieces[i]; p.Count > most {
+			p.Count = most
+			return slices.DeleteFunc(pieces[:i+1], func(p image.Piece) bool { return p.Count == 0 }), false
 		}
+		most -= pieces[i].Count
 	}
-	return picked, true
+	return pieces, true
 }
 
 // add adds blocks that were read into the arena behind those that it has.
@@ -124,6 +111,7 @@ func (v *Volume) moves(ctx context.Context) (*upload, error) {
 		return nil, err
 	}
 	defer v.e.forming.Release(1)
+	// What was written again, and is on its way, is left where it is, to die there.
 	b.blocks = slices.DeleteFunc(b.blocks, func(x moving) bool {
 		var refs [1]overlay.Ref
 		return v.overlay.Lookup(x.block, refs[:])
