@@ -47,7 +47,7 @@ func TestUsage(t *testing.T) {
 				"--agent-tls-cert: missing: want all three of --agent-tls-cert, --agent-tls-key and --agent-tls-ca, or none",
 			}},
 		{"a file", []string{"engine", "--config=" + file, "--agent-endpoint=unix:///s", "--max-volumes=-1"}, map[string]string{"HOLKAS_REPOSITORY": "dir:r"}, []string{
-			"F: intent-timeout: unknown: want one of node-id, repository, create-repository, agent-endpoint, agent-address, agent-tls-cert, agent-tls-key, agent-tls-ca, pool, state-dir, max-volumes, metrics-address, v, vmodule",
+			"F: intent-timeout: unknown: want one of node-id, repository, create-repository, agent-endpoint, agent-address, agent-tls-cert, agent-tls-key, agent-tls-ca, pool, object-dir, object-run-dir, cache-size, journal-size, object-memory, object-device, state-dir, max-volumes, metrics-address, v, vmodule",
 			`F: node-id: node id "a b": want 1 to 63 letters, digits, '-', '_' or '.', with a letter or digit at both ends`,
 			"F: pool: [1]: colour: unknown: want one of name, path, device, format, mountPath",
 			`HOLKAS_REPOSITORY: "dir:r": want dir:/an/absolute/path or s3://bucket/prefix`,
@@ -56,6 +56,14 @@ func TestUsage(t *testing.T) {
 		{"pools", []string{"engine", "--node-id=n", "--repository=dir:/r", "--agent-endpoint=unix:///s", "--pool=a=x", "--pool=a=/y"}, nil, []string{
 			`--pool: pools[0].path: "x": want an absolute, clean path`,
 			`--pool: pools[1].name: "a": is the name of another pool: want a name of its own`,
+		}},
+		{"neither pool nor objects", []string{"engine", "--node-id=n", "--repository=dir:/r", "--agent-endpoint=unix:///s"}, nil, []string{
+			"--pool: missing: want at least one pool, name=/an/absolute/path, or --object-dir for volumes that live in the repository, or both"}},
+		{"objects", []string{"engine", "--node-id=n", "--repository=dir:/r", "--agent-endpoint=unix:///s", "--object-dir=/o", "--cache-size=1k", "--journal-size=1", "--object-memory=1Mi", "--object-device=tape"}, nil, []string{
+			`--cache-size: "1k": want 0, or bytes from 1048576 to 70368744177664 such as 512Mi or 10Gi, in multiples of 4096`,
+			`--journal-size: "1": want 0, or bytes from 262144 to 1099511627776 such as 512Mi or 10Gi, in multiples of 4096`,
+			`--object-memory: "1Mi": want 0, or bytes from 67108864 to 1099511627776 such as 512Mi or 10Gi, in multiples of 4096`,
+			`--object-device: "tape": want auto, fuse or nbd`,
 		}},
 		{"no pool", []string{"engine", "--node-id=n", "--repository=dir:/r", "--agent-endpoint=unix:///s", "--pool=/y"}, nil, []string{`--pool: "/y": want name=/an/absolute/path`}},
 		{"TCP without certificates", append(engine, "--agent-endpoint=tcp://127.0.0.1:7"), nil, []string{
