@@ -108,14 +108,20 @@ func (b *Backend) discard(ctx context.Context, s *site, v repository.ObjectVolum
 	if err != nil {
 		return err
 	}
+	claimed := true
 	if v.Origin.Internal {
+		_, err := s.Repository.ObjectSnapshots.Latest(ctx, string(v.Origin.Snapshot))
+		claimed = !fault.Is(err, fault.NotFound) // one that was never begun was never claimed
 		if err := b.deleteSnapshot(ctx, s, v.Origin.Snapshot); err != nil {
 			return err
 		}
 	}
 	l := epoch.Log{Store: s.Store, ID: log}
 	if _, err := l.Base(ctx); fault.Is(err, fault.NotFound) {
-		return s.releaseOrigin(ctx, v) // it was never made
+		if !claimed {
+			return nil
+		}
+		return s.releaseOrigin(ctx, v) // the log was never made
 	}
 	if err := b.fence(ctx, s, l); err != nil {
 		if !fault.Is(err, fault.Corrupt) && !fault.Is(err, fault.Unsupported) {
