@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync/atomic"
 	"testing"
 
@@ -85,10 +84,14 @@ func makeFile(t testing.TB, size int64) string {
 
 func makeDisk(t testing.TB, size int64) *fileDisk {
 	t.Helper()
-	d, err := openFileDisk(makeFile(t, size))
+	return openDisk(t, makeFile(t, size))
+}
+
+// openDisk opens a disk for servers that are opened after it.
+func openDisk(t testing.TB, file string) *fileDisk {
+	t.Helper()
+	d, err := openFileDisk(file)
 	must(t, err)
 	t.Cleanup(func() { d.file.Close() })
 	return d
 }
-
-func sizeText(n int64) string { return strconv.FormatInt(n, 10) }

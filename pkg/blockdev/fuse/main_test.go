@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/holkas-io/holkas/pkg/blockdev"
 	"github.com/holkas-io/holkas/pkg/blockdev/fuse"
@@ -34,11 +35,12 @@ func TestMain(m *testing.M) {
 	default:
 		goleak.VerifyTestMain(m)
 	}
+	code := 0
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		code = 1
 	}
-	os.Exit(0)
+	unix.Exit(code) // at once, which with the race detector os.Exit does not
 }
 
 func must(t testing.TB, err error) {

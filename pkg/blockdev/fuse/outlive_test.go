@@ -135,6 +135,7 @@ func TestPause(t *testing.T) {
 	}()
 	run(t, "df")
 	run(t, "losetup", "--list")
+	disk := openDisk(t, file)
 	server := open(t, dir)
 	if found, err := server.Find(t.Context()); err != nil || len(found) != 1 || found[id] != e.device {
 		t.Errorf("found %+v, %v, want %+v", found, err, e.device)
@@ -145,9 +146,6 @@ func TestPause(t *testing.T) {
 		t.Fatalf("without an engine: %v", err)
 	default:
 	}
-	disk, err := openFileDisk(file)
-	must(t, err)
-	defer disk.file.Close()
 	again, err := server.Attach(t.Context(), id, disk, discard)
 	if err != nil || again != e.device {
 		t.Errorf("got %+v, %v, want %+v", again, err, e.device)
@@ -247,7 +245,7 @@ func TestKeeperDies(t *testing.T) {
 
 // holds reports whether a keeper has a device.
 func holds(pid int) bool {
-	return exec.Command("sh", "-c", "ls -l /proc/"+sizeText(int64(pid))+"/fd | grep -q /dev/fuse").Run() == nil
+	return exec.Command("sh", "-c", "ls -l /proc/"+strconv.Itoa(pid)+"/fd | grep -q /dev/fuse").Run() == nil
 }
 
 // TestDead: engine and keeper are dead, and so is the device. It is cleaned away,
@@ -280,9 +278,7 @@ func TestDead(t *testing.T) {
 					out, err := fioCommand(e.device.Path, "--rw=randread", "--size=1m").CombinedOutput()
 					return err != nil && bytes.Contains(out, []byte("Input/output error"))
 				})
-				disk, err := openFileDisk(file)
-				must(t, err)
-				defer disk.file.Close()
+				disk := openDisk(t, file)
 				server := open(t, dir)
 				if found, err := server.Find(t.Context()); err != nil || len(found) != 0 {
 					t.Errorf("found %v, %v", found, err)

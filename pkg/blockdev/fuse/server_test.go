@@ -42,6 +42,15 @@ func run(t testing.TB, name string, args ...string) {
 	}
 }
 
+// aligned returns memory for direct I/O.
+func aligned(t testing.TB, length int) []byte {
+	t.Helper()
+	p, err := unix.Mmap(-1, 0, length, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	must(t, err)
+	t.Cleanup(func() { must(t, unix.Munmap(p)) })
+	return p
+}
+
 // attached is a device of a new volume on a server of its own.
 func attached(t testing.TB, disk blockdev.Disk, o blockdev.Options) (*fuse.Server, volume.ID, blockdev.Device) {
 	t.Helper()
@@ -78,11 +87,9 @@ func TestZero(t *testing.T) {
 	defer f.Close()
 	write := func() {
 		t.Helper()
-		aligned, err := unix.Mmap(-1, 0, len(ones), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
-		must(t, err)
-		defer unix.Munmap(aligned)
-		copy(aligned, ones)
-		_, err = f.WriteAt(aligned, 0)
+		p := aligned(t, len(ones))
+		copy(p, ones)
+		_, err := f.WriteAt(p, 0)
 		must(t, err)
 	}
 	zero := func(args ...string) {
@@ -163,7 +170,12 @@ func TestResize(t *testing.T) {
 	load := fioCommand(d.Path, "--rw=randwrite", "--bs=4k", "--iodepth=16", "--rate_iops=3000", "--size=64m", "--time_based", "--runtime=60")
 	must(t, load.Start())
 	defer func() { load.Process.Kill(); load.Wait() }()
-	for i := int64(1); i <= 4; i++ {
+	f, err := os.OpenFile(d.Path, os.O_RDWR|unix.O_DIRECT, 0)
+	must(t, err)
+	defer f.Close()
+	before := writes(t, d.Path)
+	until(t, "there is load", func() bool { return writes(t, d.Path) > before+100 })
+	for i := int64(1); i <= 8; i++ {
 		disk.grow(t, size+i<<20)
 		must(t, server.Resize(t.Context(), id))
 		got, err := server.Attach(t.Context(), id, disk, discard)
@@ -171,9 +183,13 @@ func TestResize(t *testing.T) {
 		if got.SizeBytes != size+i<<20 || got.Path != d.Path {
 			t.Fatalf("got %+v, want %d bytes on %s", got, size+i<<20, d.Path)
 		}
-		end := []string{"--bs=4k", "--offset=" + sizeText(size+(i-1)<<20), "--size=1m"}
-		fio(t, d.Path, append(end, "--rw=read")...) // first: nothing was ever written there
-		fio(t, d.Path, append(end, "--rw=write", "--verify=crc32c")...)
+		end := aligned(t, 4096)
+		if _, err := f.ReadAt(end, size+i<<20-4096); err != nil || !bytes.Equal(end, make([]byte, 4096)) {
+			t.Errorf("at the new end: %v, or there are no zeros", err)
+		}
+		copy(end, "text")
+		_, err = f.WriteAt(end, size+i<<20-4096)
+		must(t, err)
 	}
 	if err := server.Resize(t.Context(), newID()); !fault.Is(err, fault.NotFound) {
 		t.Errorf("of none: got %v, want not found", err)
@@ -206,7 +222,8 @@ func TestDetachInUse(t *testing.T) {
 
 // TestAtOnce: attaching and detaching by many at once, one volume and several.
 func TestAtOnce(t *testing.T) {
-	server, id, disk := open(t, house(t)), newID(), makeDisk(t, size)
+	disk := makeDisk(t, size)
+	server, id := open(t, house(t)), newID()
 	paths := make([]string, 4)
 	var work sync.WaitGroup
 	for i := range paths {
