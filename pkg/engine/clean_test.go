@@ -736,3 +736,83 @@ func (s forgetful) Create(ctx context.Context, key string, body []byte) error {
 	}
 	return s.Store.Create(ctx, key, body)
 }
+
+// TestCleaningRate: it moves no more a second than it may, but for one batch.
+func TestCleaningRate(t *testing.T) {
+	inCleanHouse(t, 8192, Cleaning{Rate: 1 << 20, IdleTarget: 0.95, MaxShare: 0.99}, func(h *cleanHouse) {
+		v := h.open()
+		for b := vlog.Block(0); b < h.o.Blocks; b += 512 {
+			h.put(v, b, 512)
+		}
+		h.scatter(v, 8192, 512)
+		time.Sleep(DefaultIdleAfter / 2)
+		began, before := time.Now(), v.State().Stats
+		for range 90 {
+			time.Sleep(time.Second)
+			s := v.State().Stats
+			if most := time.Since(began).Seconds()*(1<<20) + 1.02*segmentBytes; float64(s.MoveBytes-before.MoveBytes) > 1.02*most {
+				t.Fatalf("%d bytes moved in %s: want at most %.0f", s.MoveBytes-before.MoveBytes, time.Since(began), most)
+			}
+		}
+		if s := v.State().Stats; s.Moves < before.Moves+3 {
+			t.Errorf("%d segments of moves in a minute: want some", s.Moves-before.Moves)
+		}
+		must(t, v.Close(h.ctx))
+	})
+}
+
+// TestDataFirst: moves are not formed while somebody waits for data, nor while data
+// are due and the journal is more than half full.
+func TestDataFirst(t *testing.T) {
+	inCleanHouse(t, 1024, Cleaning{Rate: -1}, func(h *cleanHouse) {
+		h.o.JournalBytes = 4 << 20
+		v := h.open()
+		gate := make(chan struct{})
+		h.watched.step(func(ctx context.Context, op, key string) error {
+			if op == "create" {
+				<-gate
+			}
+			return nil
+		})
+		due := func(late bool) bool {
+			v.mu.Lock()
+			v.mu.batch = &batch{} // the former is waiting for a slot, and does not see it
+			v.mu.Unlock()
+			defer func() {
+				v.mu.Lock()
+				v.mu.batch = nil
+				v.mu.Unlock()
+			}()
+			return v.movesDue(late)
+		}
+		for b := vlog.Block(0); b < 400; b += 100 { // more than a segment's worth of this journal
+			h.put(v, b, 100)
+			synctest.Wait()
+		}
+		if !due(false) || !due(true) {
+			t.Error("moves are not due beside data that nobody waits for")
+		}
+		for b := vlog.Block(400); b < 600; b += 100 {
+			h.put(v, b, 100)
+		}
+		synctest.Wait()
+		if s := v.journal.State(); s.Used <= s.Size/2 {
+			t.Fatalf("%d of %d bytes of the journal in use: want more than half", s.Used, s.Size)
+		}
+		if !due(false) || due(true) {
+			t.Error("moves are due before data although the journal is half full")
+		}
+		close(gate)
+		must(t, v.Sync(h.ctx))
+		h.watched.step(func(ctx context.Context, op, key string) error { time.Sleep(time.Second); return nil })
+		h.put(v, 0, 300)
+		synctest.Wait()
+		h.put(v, 300, 1)
+		v.demand(v.mu.newest)
+		synctest.Wait()
+		if due(true) {
+			t.Error("moves are due before data that somebody waits for")
+		}
+		must(t, v.Close(h.ctx))
+	})
+}
