@@ -163,19 +163,15 @@ func TestErrors(t *testing.T) {
 	fio(t, d.Path, "--rw=read", "--size=1m")
 }
 
-// TestResize: under load, the device becomes as large as its disk.
+// TestResize: the device becomes as large as its disk, idle and under load.
 func TestResize(t *testing.T) {
 	disk := makeDisk(t, size)
 	server, id, d := attached(t, disk, discard)
-	load := fioCommand(d.Path, "--rw=randwrite", "--bs=4k", "--iodepth=16", "--rate_iops=3000", "--size=64m", "--time_based", "--runtime=60")
-	must(t, load.Start())
-	defer func() { load.Process.Kill(); load.Wait() }()
 	f, err := os.OpenFile(d.Path, os.O_RDWR|unix.O_DIRECT, 0)
 	must(t, err)
 	defer f.Close()
-	before := writes(t, d.Path)
-	until(t, "there is load", func() bool { return writes(t, d.Path) > before+100 })
-	for i := int64(1); i <= 8; i++ {
+	grow := func(i int64) {
+		t.Helper()
 		disk.grow(t, size+i<<20)
 		must(t, server.Resize(t.Context(), id))
 		got, err := server.Attach(t.Context(), id, disk, discard)
@@ -190,6 +186,15 @@ func TestResize(t *testing.T) {
 		copy(end, "text")
 		_, err = f.WriteAt(end, size+i<<20-4096)
 		must(t, err)
+	}
+	grow(1)
+	load := fioCommand(d.Path, "--rw=randwrite", "--bs=4k", "--iodepth=16", "--rate_iops=3000", "--size=64m", "--time_based", "--runtime=60")
+	must(t, load.Start())
+	defer func() { load.Process.Kill(); load.Wait() }()
+	before := writes(t, d.Path)
+	until(t, "there is load", func() bool { return writes(t, d.Path) > before+100 })
+	for i := range int64(8) {
+		grow(i + 2)
 	}
 	if err := server.Resize(t.Context(), newID()); !fault.Is(err, fault.NotFound) {
 		t.Errorf("of none: got %v, want not found", err)

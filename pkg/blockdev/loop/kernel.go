@@ -160,7 +160,7 @@ func renew(number int) error {
 	if err != nil {
 		return fault.As(fault.Internal, err)
 	}
-	err = ioctl(device, unix.LOOP_CLR_FD, 0)
+	err = ioctl(device, unix.LOOP_CLR_FD)
 	device.Close()
 	if err != nil {
 		return fault.As(fault.Internal, os.NewSyscallError("clear "+path(number), err))
@@ -214,8 +214,9 @@ func openDevice(number int, flags int) (*os.File, error) {
 	return os.OpenFile(path(number), flags, 0)
 }
 
-func ioctl(f *os.File, request, argument uintptr) error {
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, argument); errno != 0 {
+// ioctl makes a request without an argument.
+func ioctl(f *os.File, request uintptr) error {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, 0); errno != 0 {
 		return errno
 	}
 	return nil

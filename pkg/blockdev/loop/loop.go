@@ -177,7 +177,7 @@ func (a *Attacher) Resize(_ context.Context, backing string) error {
 	}
 	defer device.Close()
 	return fault.As(fault.Internal, retryBusy(func() error {
-		return os.NewSyscallError("resize "+path(number), ioctl(device, unix.LOOP_SET_CAPACITY, 0))
+		return os.NewSyscallError("resize "+path(number), ioctl(device, unix.LOOP_SET_CAPACITY))
 	}))
 }
 
@@ -224,7 +224,7 @@ func clear(number int, id identity) error {
 	if err != nil {
 		return fault.As(fault.Internal, err)
 	}
-	err = ioctl(device, unix.LOOP_CLR_FD, 0)
+	err = ioctl(device, unix.LOOP_CLR_FD)
 	device.Close()
 	if err != nil && !errors.Is(err, unix.ENXIO) {
 		if errors.Is(err, unix.EBUSY) {

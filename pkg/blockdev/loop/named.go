@@ -74,7 +74,7 @@ func Abandon(name string) error {
 	if now, err := backingFile(number); err != nil || now != name {
 		return nil
 	}
-	if err := ioctl(device, unix.LOOP_CLR_FD, 0); err != nil {
+	if err := ioctl(device, unix.LOOP_CLR_FD); err != nil {
 		return fault.As(fault.Internal, os.NewSyscallError("clear "+path(number), err))
 	}
 	return nil
