@@ -20,19 +20,24 @@ import (
 )
 
 // collecting is when the trash is looked at next. Nothing is ever looked at without
-// a reason: the start, a deletion, or the end of a grace period.
+// a reason: the start, or the end of a grace period.
 type collecting struct {
-	mu    sync.Mutex
-	timer *time.Timer
-	due   time.Time // of timer
-	busy  sync.Mutex
+	mu      sync.Mutex
+	timer   *time.Timer
+	due     time.Time // of timer
+	stopped bool
+
+	busy sync.Mutex
+	// rests is, of what was found within its grace period, when that ends; guarded by
+	// busy.
+	rests map[claim.Subject]time.Time
 }
 
-// collectSoon has the trash looked at in a while: after other deletions that may
-// follow this one, and not at the same moment on every node.
-func (b *Backend) collectSoon() {
+// collectAfter has the trash looked at a while after a time: not at the same moment
+// on every node, and with what else may be due by then.
+func (b *Backend) collectAfter(wait time.Duration) {
 	after := b.options.CollectAfter
-	b.collectIn(after + rand.N(after))
+	b.collectIn(wait + after + rand.N(after))
 }
 
 // collectIn has the trash looked at after a time, or sooner if that was asked for.
@@ -41,7 +46,7 @@ func (b *Backend) collectIn(after time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	due := time.Now().Add(after)
-	if c.timer != nil && c.due.Before(due) {
+	if c.stopped || c.timer != nil && c.due.Before(due) {
 		return
 	}
 	if c.timer != nil && !c.timer.Stop() {
@@ -65,6 +70,7 @@ func (b *Backend) stopCollecting() {
 	c := &b.collect
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.stopped = true
 	if c.timer != nil && c.timer.Stop() {
 		c.timer = nil
 		b.work.Done()
@@ -72,35 +78,35 @@ func (b *Backend) stopCollecting() {
 }
 
 // collectRetry is when a look that failed is repeated, and the least time between
-// two looks at what is within its grace period.
+// two looks.
 const collectRetry = 10 * time.Minute
 
-// collectNow looks at everything in the trash, as long as something goes: a log that
-// goes lets its origin go.
 func (b *Backend) collectNow(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
-	b.collect.busy.Lock()
-	defer b.collect.busy.Unlock()
 	again, err := b.Collect(ctx)
 	if err != nil && ctx.Err() == nil {
 		klog.FromContext(ctx).Error(err, "Not everything in the trash could be looked at", "again", collectRetry)
 		again = collectRetry
 	}
-	if again > 0 && ctx.Err() == nil {
-		b.collectIn(again + rand.N(again/8+1))
+	if again > 0 {
+		b.collectAfter(max(again, collectRetry))
 	}
 }
 
-// Collect deletes what may go of what is in the trash. again is when there is
-// something to do next: when the first grace period ends; 0 for nothing. Any number
-// of nodes may do it at once.
+// Collect deletes what may go of what is in the trash, as long as something goes: a
+// log that goes lets its origin go. again is when there is something to do next: when
+// the first grace period ends; 0 for nothing. Any number of nodes may do it at once.
 func (b *Backend) Collect(ctx context.Context) (again time.Duration, err error) {
+	b.collect.busy.Lock()
+	defer b.collect.busy.Unlock()
 	s, err := b.site(ctx)
 	if err != nil {
 		return 0, err
 	}
+	rests := b.collect.rests
+	b.collect.rests = map[claim.Subject]time.Time{}
 	for {
 		subjects, err := trashed(ctx, s.Store)
 		if err != nil {
@@ -110,15 +116,22 @@ func (b *Backend) Collect(ctx context.Context) (again time.Duration, err error) 
 		again = 0
 		var failed []error
 		for _, subject := range subjects {
-			gone, wait, err := b.collectOne(ctx, s, subject)
-			if err != nil {
-				failed = append(failed, fault.Wrap(err, "collect", string(subject)))
+			wait := rests[subject].Sub(b.now())
+			if wait <= 0 {
+				gone, w, err := b.collectOne(ctx, s, subject)
+				if err != nil {
+					failed = append(failed, fault.Wrap(err, "collect", string(subject)))
+				}
+				went, wait = went || gone, w
 			}
-			went = went || gone
+			if wait > 0 {
+				b.collect.rests[subject] = b.now().Add(wait)
+			}
 			if wait > 0 && (again == 0 || wait < again) {
 				again = wait
 			}
 		}
+		rests = b.collect.rests
 		if !went || len(failed) > 0 {
 			return again, join(failed...)
 		}

@@ -63,7 +63,7 @@
 //
 // # Idle
 //
-// A volume that nobody uses and a backend that nobody asks send no requests. After a
-// deletion, and once after the start, what is in the trash is looked at, and again
-// when the first grace period ends.
+// A volume that nobody uses and a backend that nobody asks send no requests. Once
+// after the start what is in the trash is looked at, and again when the grace period
+// of the first of it ends.
 package object

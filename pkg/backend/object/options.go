@@ -69,8 +69,8 @@ type Options struct {
 	// Lease is for how long a node that may be gone back from acknowledges without a
 	// look; 0: engine.DefaultLease. The same on all nodes of a site.
 	Lease time.Duration
-	// CollectAfter is how long after the start, and after a deletion, the trash is
-	// looked at; up to twice as long. 0: one minute.
+	// CollectAfter is how long after the start, and after the end of a grace period,
+	// the trash is looked at; up to twice as long. 0: one minute.
 	CollectAfter time.Duration
 	Now          func() time.Time // nil: time.Now
 }

@@ -157,7 +157,7 @@ func (b *Backend) trash(ctx context.Context, s *site, subject claim.Subject) err
 		err = nil // it went already
 	}
 	if err == nil {
-		b.collectSoon()
+		b.collectAfter(b.options.Grace)
 	}
 	return err
 }

@@ -51,7 +51,7 @@ func (b *Backend) begin(ctx context.Context) error {
 			err = errors.Join(err, b.unfrozen(id))
 		}
 	}
-	b.collectSoon()
+	b.collectAfter(0)
 	return err
 }
 
