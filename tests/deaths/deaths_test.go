@@ -254,7 +254,7 @@ type fio struct {
 func startFio(t *testing.T, l *lab.Lab, device string) *fio {
 	f := &fio{}
 	// Beyond its time it would end by itself: it is told to.
-	f.cmd = exec.CommandContext(t.Context(), "fio", "--name=verify", "--filename="+device, "--rw=randwrite", "--bsrange=512-192k", "--bs_unaligned=0",
+	f.cmd = exec.CommandContext(t.Context(), "fio", "--name=odd", "--filename="+device, "--rw=randwrite", "--bsrange=512-192k", "--bs_unaligned=0",
 		"--blockalign=512", "--direct=1", "--ioengine=libaio", "--iodepth=8", "--size=200m", "--verify=crc32c", "--verify_backlog=64", "--verify_fatal=1",
 		"--verify_state_save=0", "--time_based", "--runtime=3600", "--fdatasync=32", "--rate=20m")
 	f.cmd.Dir = l.Dir
@@ -267,7 +267,7 @@ func startFio(t *testing.T, l *lab.Lab, device string) *fio {
 func (f *fio) stop(t *testing.T) {
 	lab.Must(t, f.cmd.Process.Signal(os.Interrupt))
 	err := f.cmd.Wait()
-	if text := f.out.String(); err != nil && !strings.Contains(text, "terminating on signal") || strings.Contains(text, "verify:") || strings.Contains(text, "error=") {
+	if text := f.out.String(); err != nil && !strings.Contains(text, "terminating on signal") || strings.Contains(text, "verify: bad") || strings.Contains(text, "verify failed") || strings.Contains(text, "error=") {
 		t.Errorf("fio: %v: %s", err, text)
 	}
 }

@@ -239,7 +239,7 @@ func (l *Lab) Leftovers() error {
 			found = append(found, "loop device "+line)
 		}
 	}
-	for _, part := range []string{"journals", "attached", "frozen", "run/devices"} {
+	for _, part := range []string{"journals", "attached", "frozen", "run/keys"} {
 		found = append(found, entries(filepath.Join(l.ObjectDir(), part))...)
 	}
 	for _, pool := range pools {
