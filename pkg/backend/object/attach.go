@@ -155,11 +155,23 @@ func (b *Backend) serve(ctx context.Context, l *live) error {
 }
 
 func (b *Backend) openWriter(ctx context.Context, s *site, v repository.ObjectVolume, k keyring.Keys) (*live, error) {
-	opened, err := b.openLog(ctx, s, v, k, how{takeOver: true, journalBytes: b.options.JournalBytes})
+	l := &live{id: v.ID, keys: k}
+	return l, b.openInto(ctx, s, v, l, true)
+}
+
+// openInto opens the log of a live volume for writing, with its cache.
+func (b *Backend) openInto(ctx context.Context, s *site, v repository.ObjectVolume, l *live, takeOver bool) error {
+	c, err := b.openCache(ctx, v)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &live{id: v.ID, v: opened, disk: opened, keys: k}, nil
+	opened, err := b.openLog(ctx, s, v, l.keys, how{takeOver: takeOver, journalBytes: b.options.JournalBytes, cache: c})
+	if err != nil {
+		(&live{id: v.ID, cache: c}).closeCache(ctx)
+		return err
+	}
+	b.set(func() { l.v, l.disk, l.cache, l.cacheBytes = opened, opened, c, cacheBytes(v) })
+	return nil
 }
 
 // openReader opens a view. For a reader that is not one of many, what a writer that
@@ -185,6 +197,7 @@ func (b *Backend) fit(ctx context.Context, l *live, v repository.ObjectVolume) e
 		}
 		crashpoint.Here("object: log grown")
 	}
+	b.fitCache(ctx, l, v)
 	if l.v == nil || l.device.SizeBytes >= v.SizeBytes {
 		return nil
 	}

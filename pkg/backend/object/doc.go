@@ -18,6 +18,7 @@
 //	                            removed by this package
 //	<dir>/attached/<id>         what the device of a volume shows, and the epoch of
 //	                            its writer
+//	<dir>/caches/<id>           the cache of a volume whose class gives it one of its own
 //	<dir>/frozen/<id>           a freeze that may be in force
 //	<runtime>/keys/<id>         the data keys of a volume that is open here; kept only
 //	                            where <runtime> is memory

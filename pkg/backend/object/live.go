@@ -10,6 +10,7 @@ import (
 
 	"github.com/holkas-io/holkas/pkg/blockdev"
 	"github.com/holkas-io/holkas/pkg/engine"
+	"github.com/holkas-io/holkas/pkg/engine/cache"
 	"github.com/holkas-io/holkas/pkg/engine/journal"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/repository"
@@ -37,6 +38,9 @@ type live struct {
 	// dead is why the device is served errors.
 	dead error
 
+	cache      *cache.Cache // of the log's own; nil: the node's
+	cacheBytes int64
+
 	retrying bool     // that it is closed is tried again; guarded by Backend.mu
 	closing  *closing // nil: nobody has begun to
 	beside   *live    // of a reader: a log that was open for a moment, and is not closed yet
@@ -48,6 +52,7 @@ func (l *live) writer() bool { return l != nil && l.device.Path != "" && !l.Read
 // abandon ends the use of the log as a death would. The caller has taken it out of
 // what is live.
 func (l *live) abandon() {
+	defer l.closeCache(context.Background())
 	if l.v != nil && !(l.closing != nil && l.closing.ended() && l.closing.err == nil) {
 		l.v.Abandon()
 	}
@@ -82,6 +87,7 @@ func (b *Backend) lockAll(ctx context.Context, ids []volume.ID, holder string) (
 type how struct {
 	takeOver     bool
 	journalBytes int64
+	cache        *cache.Cache // nil: the node's
 }
 
 var forAMoment = how{journalBytes: journal.MinSize}
@@ -101,8 +107,9 @@ func (b *Backend) openLog(ctx context.Context, s *site, v repository.ObjectVolum
 		Journal: b.journal(v.ID), JournalBytes: h.journalBytes,
 		Durability: engine.JournalDurability,
 		TakeOver:   h.takeOver, Rollback: v.Class.OnNodeLoss == volume.Rollback,
-		Grace:  b.options.Grace,
-		Lease:  b.options.Lease,
+		Grace: b.options.Grace,
+		Lease: b.options.Lease,
+		Cache: h.cache, Full: h.cache != nil && v.Class.CacheBytes == volume.CacheFull,
 		Tuning: tuning(v.Class),
 		Recheck: func(ctx context.Context) error {
 			now, err := s.volume(ctx, v.ID)
@@ -158,8 +165,9 @@ func (b *Backend) closeLog(ctx context.Context, l *live) error {
 		}
 		b.closedCuts(l.v)
 	}
+	l.closeCache(ctx)
 	b.setLive(l.id, nil)
-	return errors.Join(b.dropKeys(l.id), removeFile(b.notePath(l.id)))
+	return errors.Join(b.dropKeys(l.id), removeFile(b.notePath(l.id)), removeFile(b.cachePath(l.id)))
 }
 
 // closing is the closing of a log, which goes on when its caller has gone: half of

@@ -10,8 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/holkas-io/holkas/pkg/backend"
 	"github.com/holkas-io/holkas/pkg/backend/backendtest"
+	"github.com/holkas-io/holkas/pkg/engine"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/objstore"
 	"github.com/holkas-io/holkas/pkg/objstore/memory"
@@ -274,6 +277,89 @@ func TestRequests(t *testing.T) {
 	}
 	if got := store.requests.Load() - before; got > 0 {
 		t.Errorf("%d requests of an idle node with an attached volume, want none", got)
+	}
+	n.detach(id)
+}
+
+// TestOwnCache: a class that has the whole volume on the node answers without the
+// repository, also when the volume has grown; the file goes with the device.
+func TestOwnCache(t *testing.T) {
+	store := &counted{Store: memory.New()}
+	n := newNode(t, store, "node-1")
+	c := class()
+	c.CacheBytes = volume.CacheFull
+	id := n.create(backend.CreateVolumeRequest{Class: c})
+	n.write(n.attach(id, nil).Path, "a")
+	n.detach(id)
+	if exists(n.cachePath(id)) {
+		t.Error("its cache is there without a device")
+	}
+	d := n.attach(id, nil)
+	must(t, backendtest.Poll(20*time.Second, func() error {
+		if !n.live(id).v.State().Filled {
+			return fault.New(fault.Internal, "it is not in its cache yet")
+		}
+		return nil
+	}))
+	before := store.ranged.Load()
+	n.has(d.Path, "a")
+	if got := store.ranged.Load() - before; got > 0 {
+		t.Errorf("%d requests for data of a volume that is on the node, want none", got)
+	}
+	_, err := n.ExpandVolume(t.Context(), id, 8*mib)
+	must(t, err)
+	n.write(d.Path, "b")
+	n.reopen()
+	n.has(d.Path, "b")
+	n.detach(id)
+}
+
+// TestHealthTells: what is wrong with an open volume, by its words.
+func TestHealthTells(t *testing.T) {
+	now := time.Now()
+	for reason, row := range map[string]struct {
+		state    engine.State
+		severity backend.Severity
+	}{
+		"Fenced":                {engine.State{Err: fault.New(fault.Fenced, "node-2")}, backend.Inaccessible},
+		"JournalFailed":         {engine.State{Err: fault.New(fault.Internal, "input/output error")}, backend.Inaccessible},
+		"LogDamaged":            {engine.State{Err: fault.New(fault.Corrupt, "x")}, backend.DataLoss},
+		"RepositoryUnreachable": {engine.State{StoreErr: fault.New(fault.Transient, "no route"), StoreSince: now.Add(-time.Minute)}, backend.Degraded},
+		"BacklogOld":            {engine.State{Backlog: 1, Oldest: now.Add(-time.Hour)}, backend.Degraded},
+		"JournalNearlyFull":     {engine.State{JournalUsed: 90, JournalSize: 100}, backend.Degraded},
+		"JournalKept":           {engine.State{Kept: []string{"/j.kept"}}, backend.Degraded},
+		"RolledBack":            {engine.State{Dropped: "it went back"}, backend.Degraded},
+	} {
+		got := stateHealth(row.state, now)
+		if len(got) != 1 || got[0].Reason != reason || got[0].Severity != row.severity {
+			t.Errorf("%s: got %+v, want %s", reason, got, row.severity)
+		}
+	}
+	if got := stateHealth(engine.State{JournalUsed: 1, JournalSize: 100, Backlog: 1, Oldest: now.Add(-time.Second)}, now); len(got) > 0 {
+		t.Errorf("nothing is wrong: got %+v", got)
+	}
+}
+
+// TestMetrics: every number of an open volume is told of, once.
+func TestMetrics(t *testing.T) {
+	n := newNode(t, memory.New(), "node-1")
+	id := n.create(backend.CreateVolumeRequest{})
+	n.create(backend.CreateVolumeRequest{}) // not open
+	n.write(n.attach(id, nil).Path, "a")
+	registry := prometheus.NewPedanticRegistry()
+	must(t, registry.Register(n.Metrics()))
+	families, err := registry.Gather()
+	must(t, err)
+	for _, f := range families {
+		if m := f.GetMetric(); len(m) != 1 || m[0].GetLabel()[0].GetValue() != string(id) {
+			t.Errorf("%s: got %v, want one, of volume %s", f.GetName(), m, id)
+		}
+		if f.GetName() == "holkas_object_written_bytes_total" && f.GetMetric()[0].GetCounter().GetValue() < 4*mib {
+			t.Errorf("%v: want the %d bytes that were written", f, 4*mib)
+		}
+	}
+	if len(families) != len(metrics) {
+		t.Errorf("%d metrics, want %d", len(families), len(metrics))
 	}
 	n.detach(id)
 }

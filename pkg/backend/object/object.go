@@ -64,7 +64,7 @@ func Open(ctx context.Context, o Options) (*Backend, error) {
 	b := &Backend{options: o.withDefaults()}
 	b.home.open = o.Home
 	b.mu.lives, b.mu.cuts, b.mu.last = map[volume.ID]*live{}, map[volume.SnapshotID]*cut{}, map[volume.ID]time.Time{}
-	for _, dir := range []string{b.folder("journals"), b.folder("attached"), b.folder("frozen"), b.keysFolder()} {
+	for _, dir := range []string{b.folder("journals"), b.folder("attached"), b.folder("frozen"), b.folder("caches"), b.keysFolder()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fault.New(fault.Precondition, "folder %s: %w", dir, err)
 		}

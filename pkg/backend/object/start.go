@@ -35,6 +35,9 @@ func (b *Backend) begin(ctx context.Context) error {
 	if err != nil {
 		return fault.New(fault.Precondition, "folder of the journals: %w", err)
 	}
+	if err := b.dropCaches(found); err != nil {
+		return err
+	}
 	for id := range found {
 		b.run(func(ctx context.Context) { b.untilDone(ctx, id, "Device is not served yet", b.tryServe) })
 	}
@@ -52,6 +55,17 @@ func (b *Backend) begin(ctx context.Context) error {
 		}
 	}
 	b.collectAfter(0)
+	return err
+}
+
+// dropCaches removes the caches of volumes that are not attached any more.
+func (b *Backend) dropCaches(found map[volume.ID]blockdev.Device) error {
+	left, err := ids(b.folder("caches"))
+	for _, id := range left {
+		if _, ok := found[id]; !ok {
+			err = errors.Join(err, removeFile(b.cachePath(id)))
+		}
+	}
 	return err
 }
 
@@ -177,13 +191,11 @@ func (b *Backend) reopen(ctx context.Context, s *site, l *live) error {
 			return err
 		}
 		b.set(func() { l.w, l.disk, l.dead = w.View, w, nil })
-	} else if err := b.reopenWriter(ctx, s, v, k, l); err != nil {
+	} else if err := b.reopenWriter(ctx, s, v, l); err != nil {
 		return err
 	}
 	if err := b.serve(ctx, l); err != nil {
-		log := live{v: l.v, w: l.w}
-		b.set(func() { l.v, l.w, l.disk = nil, nil, nil })
-		log.abandon()
+		b.dropLog(l)
 		return err
 	}
 	return nil
@@ -191,7 +203,7 @@ func (b *Backend) reopen(ctx context.Context, s *site, l *live) error {
 
 // reopenWriter opens a log on behind the last life of this node, if nobody else
 // opened it since: what its users know of the volume would not be true.
-func (b *Backend) reopenWriter(ctx context.Context, s *site, v repository.ObjectVolume, k keyring.Keys, l *live) error {
+func (b *Backend) reopenWriter(ctx context.Context, s *site, v repository.ObjectVolume, l *live) error {
 	id, err := logOf(v)
 	if err != nil {
 		return err
@@ -204,16 +216,22 @@ func (b *Backend) reopenWriter(ctx context.Context, s *site, v repository.Object
 	if before.Owner != string(b.options.Node) || before.Epoch < l.Epoch {
 		return fault.New(fault.Fenced, "%s follows epoch %d, in which this node had it: its users here must let go of it", before, l.Epoch)
 	}
-	opened, err := b.openLog(ctx, s, v, k, how{journalBytes: b.options.JournalBytes})
-	if err != nil {
+	if err := b.openInto(ctx, s, v, l, false); err != nil {
 		return err
 	}
-	if got := opened.State().Epoch; got != before.Epoch+1 {
-		opened.Abandon()
+	if got := l.v.State().Epoch; got != before.Epoch+1 {
+		b.dropLog(l)
 		return fault.New(fault.Fenced, "somebody opened it between epochs %d and %d, in which this node has it: its users here must let go of it", before.Epoch, got)
 	}
-	b.set(func() { l.v, l.disk, l.dead = opened, opened, nil })
+	b.set(func() { l.dead = nil })
 	return nil
+}
+
+// dropLog ends the use of a log, as a death would, of what stays live.
+func (b *Backend) dropLog(l *live) {
+	log := live{id: l.id, v: l.v, w: l.w, cache: l.cache}
+	b.set(func() { l.v, l.w, l.disk, l.cache = nil, nil, nil, nil })
+	log.abandon()
 }
 
 // settle brings a log to rest: what a writer that died left is closed, with what
@@ -265,7 +283,7 @@ func (b *Backend) settleLeft(ctx context.Context, id volume.ID) error {
 
 // dropFiles removes what this node keeps of a volume that was deleted.
 func (b *Backend) dropFiles(id volume.ID) error {
-	return errors.Join(removeFile(b.journal(id)), removeFile(b.notePath(id)), b.dropKeys(id))
+	return errors.Join(removeFile(b.journal(id)), removeFile(b.notePath(id)), removeFile(b.cachePath(id)), b.dropKeys(id))
 }
 
 // thawLeft lets a volume's filesystem go on that an earlier process may have left
