@@ -5,10 +5,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/holkas-io/holkas/pkg/engine/disk"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/objstore"
+	"github.com/holkas-io/holkas/pkg/objstore/faults"
 )
 
 // gate is what a process reaches its disk and its store through: once it is dead
@@ -22,6 +25,8 @@ type gate struct {
 	steps int
 	dieAt int // 0: never
 	after bool
+	away  atomic.Bool // the store, from here
+	slow  atomic.Bool // the disk, for what gives a journal's space back: it takes until death
 }
 
 var errDead = fault.New(fault.Transient, "the process is dead")
@@ -69,26 +74,33 @@ type gatedStore struct {
 	g *gate
 }
 
+func (s gatedStore) pass(do func() error) error {
+	if s.g.away.Load() {
+		return faults.ErrDown
+	}
+	return s.g.pass(do)
+}
+
 func (s gatedStore) Get(ctx context.Context, key string) (b []byte, err error) {
-	err = s.g.pass(func() error { b, err = s.Store.Get(ctx, key); return err })
+	err = s.pass(func() error { b, err = s.Store.Get(ctx, key); return err })
 	return b, err
 }
 
 func (s gatedStore) GetRange(ctx context.Context, key string, offset, length int64) (b []byte, err error) {
-	err = s.g.pass(func() error { b, err = s.Store.GetRange(ctx, key, offset, length); return err })
+	err = s.pass(func() error { b, err = s.Store.GetRange(ctx, key, offset, length); return err })
 	return b, err
 }
 
 func (s gatedStore) Create(ctx context.Context, key string, body []byte) error {
-	return s.g.pass(func() error { return s.Store.Create(ctx, key, body) })
+	return s.pass(func() error { return s.Store.Create(ctx, key, body) })
 }
 
 func (s gatedStore) Delete(ctx context.Context, keys ...string) error {
-	return s.g.pass(func() error { return s.Store.Delete(ctx, keys...) })
+	return s.pass(func() error { return s.Store.Delete(ctx, keys...) })
 }
 
 func (s gatedStore) List(ctx context.Context, o objstore.ListOptions) (page objstore.Page, err error) {
-	err = s.g.pass(func() error { page, err = s.Store.List(ctx, o); return err })
+	err = s.pass(func() error { page, err = s.Store.List(ctx, o); return err })
 	return page, err
 }
 
@@ -162,7 +174,11 @@ type gatedFile struct {
 	g *gate
 }
 
+// WriteAt takes a moment, in which others come to wait and are written together.
 func (f gatedFile) WriteAt(p []byte, off int64) (n int, err error) {
+	if time.Sleep(50 * time.Microsecond); off < 2*disk.Align && f.g.slow.Load() {
+		<-f.g.ctx.Done()
+	}
 	err = f.g.pass(func() error { n, err = f.File.WriteAt(p, off); return err })
 	return n, err
 }

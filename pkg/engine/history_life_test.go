@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"sync"
 
 	"github.com/holkas-io/holkas/pkg/engine"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/objstore"
 	"github.com/holkas-io/holkas/pkg/vlog"
+	"github.com/holkas-io/holkas/pkg/volume"
 )
 
 // foreign reports whether another node's journal may hold what counts nowhere
@@ -169,7 +171,7 @@ func (l *life) close() {
 		return
 	}
 	l.g.kill()
-	w.idle = append(w.idle, l.e)
+	w.rest(l.e)
 	d := b.disks[l.node]
 	if f, err := d.Open("/journal"); err == nil {
 		w.failf("%s: closed cleanly, and the journal is still there", l)
@@ -206,6 +208,12 @@ func (l *life) race(other string) {
 		l.fenced.Store(true) // perhaps
 	}
 	wait := l.burst(1+w.rand.IntN(3), 6)
+	if w.random(2) {
+		busy, id := wait, volume.NewSnapshotID()
+		var all sync.WaitGroup
+		all.Go(func() { l.snapshot(id) })
+		wait = func() { busy(); all.Wait() }
+	}
 	v, err := m.e.Open(m.g.ctx, o)
 	w.logf("%s: opens beside %s: %v", m, l, err)
 	if refuse {
@@ -249,7 +257,7 @@ func (l *life) retire() {
 	if l.v != nil {
 		l.v.Abandon()
 	}
-	l.b.w.idle = append(l.b.w.idle, l.e)
+	l.b.w.rest(l.e)
 	l.b.disks[l.node].Restart()
 }
 

@@ -58,7 +58,7 @@ func (l *life) snapshot(id volume.SnapshotID) {
 // view reads a snapshot, as anybody may anywhere.
 func (b *branch) view(s engine.Snapshot) (state, error) {
 	e := b.w.engine()
-	defer func() { b.w.idle = append(b.w.idle, e) }()
+	defer b.w.rest(e)
 	v, err := e.View(context.Background(), engine.ViewOptions{
 		LogOptions: engine.LogOptions{Store: b.w.memory, Log: b.log, Keys: b.keys}, At: s.Head.Position, Checkpoint: s.Checkpoint,
 	})
@@ -70,6 +70,38 @@ func (b *branch) view(s engine.Snapshot) (state, error) {
 		return nil, fmt.Errorf("got a view of %d blocks at %v, want %d at %v", v.Blocks(), v.Head(), s.Blocks, s.Head)
 	}
 	return everything(context.Background(), v, s.Blocks)
+}
+
+// watch reads the newest state while its writer goes on and collects: who reads
+// without a claim has the grace period.
+func (l *life) watch() {
+	b, w, ctx := l.b, l.b.w, context.Background()
+	e, floor := w.engine(), b.o.counted
+	defer w.rest(e)
+	v, err := e.View(ctx, engine.ViewOptions{LogOptions: engine.LogOptions{Store: w.memory, Log: b.log, Keys: b.keys}})
+	if err != nil {
+		w.failf("%s: view of what is newest: %v", b.name, err)
+		return
+	}
+	defer v.Close()
+	before, err := everything(ctx, v, v.Blocks())
+	if err == nil {
+		_, err = b.o.cut(before, floor, b.o.tick())
+	}
+	if err != nil {
+		w.failf("%s: view of what is newest, %v: %v", b.name, v.Head(), err)
+		return
+	}
+	for until := time.Now().Add(grace * 3 / 4); time.Now().Before(until) && !l.g.dead() && !w.over(); {
+		client{l, w.rand}.write(0, 16*vlog.BlockSize/2)
+		l.do("checkpoint", l.v.Checkpoint)
+		_, _ = l.v.Collect(l.g.ctx)
+		time.Sleep(grace / 4)
+	}
+	if after, err := everything(ctx, v, v.Blocks()); err != nil || !maps.Equal(before, after) {
+		w.failf("%s: view of what was newest, %v, later: %v; %v, want %v", b.name, v.Head(), err, after, before)
+	}
+	w.count("view")
 }
 
 // look sees that a snapshot is what it was.

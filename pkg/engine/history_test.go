@@ -86,7 +86,7 @@ func TestHistories(t *testing.T) {
 	if t.Failed() || os.Getenv("HOLKAS_SEED") != "" {
 		return
 	}
-	for _, what := range []string{"opened", "closed", "death", "loss of power", "refused", "raced", "race refused", "zombie", "snapshot", "snapshot seen again", "clone", "forgotten", "collected", "grown", "outage", "failed sync"} {
+	for _, what := range []string{"opened", "closed", "death", "loss of power", "refused", "raced", "race refused", "zombie", "snapshot", "snapshot seen again", "clone", "forgotten", "collected", "grown", "outage", "failed sync", "view", "gap"} {
 		if total[what] < played/20 {
 			t.Errorf("%d times %s in %d histories: want more", total[what], what, played)
 		}
@@ -150,7 +150,7 @@ func (w *world) act(l *life) {
 		wait = l.burst(1+w.rand.IntN(3), 6)
 	}
 	live := b.live()
-	switch n := w.rand.IntN(24); {
+	switch n := w.rand.IntN(26); {
 	case n < 4:
 		id := volume.NewSnapshotID()
 		for tried := range b.tried {
@@ -202,6 +202,14 @@ func (w *world) act(l *life) {
 		return
 	case n < 21:
 		l.pause()
+	case n < 22:
+		wait()
+		l.watch()
+		return
+	case n < 23 && !w.faulty.Load():
+		wait()
+		w.gap(l)
+		return
 	default:
 		time.Sleep(time.Duration(w.rand.Int64N(int64(20 * time.Second))))
 	}
@@ -255,6 +263,29 @@ func (w *world) outage(l *life) {
 	w.faults.Follow(nil)
 	w.faulty.Store(false)
 	w.count("outage")
+}
+
+// gap has the process die while some segments do not arrive, and others behind them
+// do.
+func (w *world) gap(l *life) {
+	w.faulty.Store(true)
+	lost := w.rand.IntN(2)
+	w.faults.Follow(func(r faults.Request) faults.Fault {
+		if r.Op != faults.Create || !strings.Contains(r.Key, "/segments/") {
+			return faults.Fault{}
+		}
+		if lost++; lost%2 == 0 {
+			return faults.Fault{Silence: true}
+		}
+		return faults.Fault{Delay: time.Second}
+	})
+	death := time.AfterFunc(time.Minute, l.g.kill)
+	l.burst(3, 20)()
+	death.Stop()
+	w.faults.Follow(nil)
+	w.faulty.Store(false)
+	l.die(w.random(2))
+	w.count("gap")
 }
 
 // failSync has the disk fail a sync: nothing is acknowledged any more.

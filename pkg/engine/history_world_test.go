@@ -212,6 +212,8 @@ func (b *branch) process(node string) *life {
 
 // engine returns one that nobody uses.
 func (w *world) engine() *engine.Engine {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if n := len(w.idle); n > 0 {
 		e := w.idle[n-1]
 		w.idle = w.idle[:n-1]
@@ -222,6 +224,12 @@ func (w *world) engine() *engine.Engine {
 		w.t.Fatal(err)
 	}
 	return e
+}
+
+func (w *world) rest(e *engine.Engine) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.idle = append(w.idle, e)
 }
 
 func (l *life) store() objstore.Store {
@@ -250,7 +258,7 @@ func (l *life) die(power bool) {
 	if l.v != nil {
 		l.v.Abandon()
 	}
-	w.idle = append(w.idle, l.e)
+	w.rest(l.e)
 	d := b.disks[l.node]
 	d.FailSync(0)
 	if power {

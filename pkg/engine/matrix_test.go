@@ -10,7 +10,6 @@ import (
 
 	"github.com/holkas-io/holkas/pkg/engine"
 	"github.com/holkas-io/holkas/pkg/fault"
-	"github.com/holkas-io/holkas/pkg/objstore/faults"
 	"github.com/holkas-io/holkas/pkg/vlog"
 	"github.com/holkas-io/holkas/pkg/vlog/epoch"
 )
@@ -62,12 +61,12 @@ func (l *life) fillJournal() {
 func TestFullJournal(t *testing.T) {
 	inWorld(t, class{durability: engine.JournalDurability}, func(w *world, b *branch) {
 		l := b.must("node-a")
-		w.faults.Follow(func(faults.Request) faults.Fault { return faults.Fault{Before: faults.ErrDown} })
+		l.g.away.Store(true)
 		l.fillJournal()
 		if s := l.v.State(); s.JournalUsed < s.JournalSize*3/4 || s.Backlog == 0 || s.StoreErr == nil || s.Err != nil {
 			t.Errorf("full: %+v", s)
 		}
-		w.faults.Follow(nil)
+		l.g.away.Store(false)
 		l.writeSoon()
 		l.do("sync", l.v.Sync)
 		if s := l.v.State(); s.Backlog != 0 || !s.Oldest.IsZero() || s.StoreErr != nil {
@@ -81,17 +80,12 @@ func TestFullJournal(t *testing.T) {
 func TestFullJournalAfterDeath(t *testing.T) {
 	inWorld(t, class{durability: engine.JournalDurability}, func(w *world, b *branch) {
 		l := b.must("node-a")
-		l.v.Tune(engine.Tuning{UploadDelay: 1000 * time.Hour})
+		l.g.away.Store(true)
 		l.fillJournal()
-		w.faults.Follow(func(r faults.Request) faults.Fault {
-			if strings.Contains(r.Key, "/segments/") {
-				l.g.kill()
-			}
-			return faults.Fault{}
-		})
-		_ = l.v.Sync(l.g.ctx)
+		l.g.slow.Store(true)
+		l.g.away.Store(false)
+		l.do("sync", l.v.Sync)
 		l.die(false)
-		w.faults.Follow(nil)
 		b.must("node-a").writeSoon()
 	})
 }
@@ -103,5 +97,40 @@ func (l *life) writeSoon() {
 		ctx, cancel := context.WithTimeout(ctx, time.Hour)
 		defer cancel()
 		return l.v.Zero(ctx, 0, vlog.BlockSize, false)
+	})
+}
+
+// TestFencedWhileFull (F2, F7): who waits for room in the journal of a writer that
+// was taken over from is told so, since there will be none.
+func TestFencedWhileFull(t *testing.T) {
+	inWorld(t, class{durability: engine.ObjectDurability}, func(w *world, b *branch) {
+		l := b.must("node-a")
+		l.g.away.Store(true)
+		l.fenced.Store(true)
+		waits := make(chan error)
+		go func() {
+			for {
+				n := w.writes.Add(1)
+				p := make([]byte, vlog.BlockSize)
+				stamp(p, 0, n)
+				op := b.o.begin("write until fenced", 0, vlog.BlockSize, n)
+				err := l.v.WriteAt(l.g.ctx, p, 0)
+				if b.o.end(op, err); err != nil {
+					waits <- err
+					return
+				}
+			}
+		}()
+		time.Sleep(24 * time.Hour)
+		next := b.must("node-b")
+		l.g.away.Store(false)
+		if err := l.v.Sync(l.g.ctx); !fault.Is(err, fault.Fenced) {
+			t.Errorf("sync: %v, want Fenced", err)
+		}
+		if err := <-waits; !fault.Is(err, fault.Fenced) {
+			t.Errorf("write: %v, want Fenced", err)
+		}
+		l.retire()
+		b.at = next
 	})
 }

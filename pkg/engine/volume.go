@@ -158,13 +158,17 @@ func (v *Volume) ended() error {
 	return fault.New(fault.Precondition, "volume %s: is closed", v.o.Volume)
 }
 
-// fail ends writing for good.
+// fail ends writing for good: who waits for room in the journal hears of it too.
 func (v *Volume) fail(err error) {
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	if v.mu.err == nil && v.ctx.Err() == nil {
 		v.mu.err = fault.Wrap(err, "volume", string(v.o.Volume))
 		v.notifyLocked()
+	}
+	err = v.mu.err
+	v.mu.Unlock()
+	if err != nil {
+		v.journal.Refuse(err)
 	}
 }
 

@@ -106,6 +106,14 @@ func (j *Journal) failLocked(err error) {
 	}
 }
 
+// Refuse has the journal write nothing any more, for a reason that Append, Flush and
+// Recycle return from now on, to those who wait in them too. Reads go on.
+func (j *Journal) Refuse(reason error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.failLocked(reason)
+}
+
 // fail is failLocked for a write or a sync that failed.
 func (j *Journal) fail(op string, err error) error {
 	j.mu.Lock()
