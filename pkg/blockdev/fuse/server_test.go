@@ -60,6 +60,8 @@ func attached(t testing.TB, disk blockdev.Disk, o blockdev.Options) (*fuse.Serve
 	return server, id, d
 }
 
+func TestProbe(t *testing.T) { must(t, fuse.Probe()) }
+
 // TestBytes: what is written is read, in odd sizes at odd places, by many at
 // once.
 func TestBytes(t *testing.T) {

@@ -51,8 +51,8 @@ const (
 
 const (
 	protocolMajor = 7
-	// protocolMinor is what is spoken: of Linux 5.1, the first with a mount that
-	// stands nowhere.
+	// protocolMinor is what is spoken. Linux 5.4, the first that can mount it
+	// nowhere, has it.
 	protocolMinor = 31
 
 	openDirectIO             = 1 << 0
