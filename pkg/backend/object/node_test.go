@@ -23,6 +23,7 @@ type node struct {
 	dir     string
 	options Options
 	front   *fuse.Server
+	engine  *engine.Engine
 }
 
 // class is what most volumes of these tests are of.
@@ -61,7 +62,7 @@ func (n *node) open() {
 	must(n, err)
 	n.Backend, err = Open(context.Background(), o)
 	must(n, err)
-	n.Backend.options.Engine = o.Engine
+	n.engine = o.Engine
 }
 
 // close ends the processes of the node; the devices stay.
@@ -73,7 +74,7 @@ func (n *node) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	must(n, n.Backend.Close(ctx))
-	must(n, n.Backend.options.Engine.Close())
+	must(n, n.engine.Close())
 	n.Backend = nil
 }
 

@@ -151,7 +151,8 @@ func (b *Backend) serveAgain(ctx context.Context, s *site, l *live) error {
 	err := b.reopen(ctx, s, l)
 	if err == nil {
 		klog.FromContext(ctx).Info("Serving a device again", "volumeID", l.id, "device", l.device.Path)
-		b.run(func(ctx context.Context) { b.thawLeft(ctx, l.id, l.device.Path) })
+		device := l.device.Path
+		b.run(func(ctx context.Context) { b.thawLeft(ctx, l.id, device) })
 		return nil
 	}
 	b.set(func() { l.dead = err })
