@@ -25,10 +25,38 @@ type attachment struct {
 	users  int           // guarded by the server's mutex
 	turn   chan struct{} // full while somebody has what follows
 
-	session *session // none: no device
-	service *service // none: it is paused
-	broken  error    // what an earlier server left cannot be understood
-	process *process // the last step, which may be under way
+	session *session         // none: no device
+	service *service         // none: it is paused
+	options blockdev.Options // as it was attached
+	broken  error            // what an earlier server left cannot be understood
+	process *process         // the last step, which may be under way
+}
+
+// adopt takes the descriptors of a device that an earlier server left.
+func (a *attachment) adopt(fds []int) error {
+	if len(fds) != 3 {
+		a.broken = fault.New(fault.Corrupt, "its keeper has %d descriptors, want 3", len(fds))
+		closeAll(fds)
+		return a.broken
+	}
+	l, err := openLedger(fds[1])
+	if err != nil {
+		a.broken = err
+		closeAll(fds)
+		return err
+	}
+	a.session = &session{device: fds[0], ledger: l, root: fds[2]}
+	d, found, err := loop.Named("/" + l.name)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		// Its engine died before there was one. Nobody has waited for it, but a
+		// step that is still at it.
+		return a.remove()
+	}
+	a.server.left[a.id] = d
+	return nil
 }
 
 func (a *attachment) attach(ctx context.Context, disk blockdev.Disk, o blockdev.Options) (blockdev.Device, error) {
@@ -57,6 +85,7 @@ func (a *attachment) attach(ctx context.Context, disk blockdev.Disk, o blockdev.
 	case err != nil && paused:
 		return d, errors.Join(err, a.pause())
 	case err == nil:
+		a.options = o
 		a.server.found(a.id)
 	}
 	return d, err
@@ -102,7 +131,7 @@ func (a *attachment) resize(ctx context.Context) error {
 	if a.service == nil {
 		return fault.New(fault.NotFound, "no device is attached")
 	}
-	_, err := a.take(ctx, runResize, a.session.options())
+	_, err := a.take(ctx, runResize, a.options)
 	return err
 }
 
@@ -168,12 +197,12 @@ func (a *attachment) take(ctx context.Context, what string, o blockdev.Options) 
 func (a *attachment) leave() error {
 	a.turn <- struct{}{}
 	defer func() { <-a.turn }()
-	err := a.pause()
-	if a.session != nil {
-		a.session.close()
-		a.session = nil
+	if err := a.pause(); err != nil || a.session == nil {
+		return err
 	}
-	return err
+	a.session.close()
+	a.session = nil
+	return nil
 }
 
 // pause ends the service.

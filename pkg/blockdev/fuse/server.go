@@ -10,9 +10,9 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
 
 	"github.com/holkas-io/holkas/pkg/blockdev"
-	"github.com/holkas-io/holkas/pkg/blockdev/loop"
 	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/volume"
 )
@@ -71,7 +71,7 @@ func Open(ctx context.Context, o Options) (s *Server, err error) {
 	}
 	var left holdings
 	if s.hold, left, err = openHold(s.dir); err == nil {
-		err = s.adopt(left)
+		err = s.adopt(ctx, left)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close(ctx))
@@ -209,34 +209,14 @@ func (s *Server) acquire(ctx context.Context, id volume.ID) (a *attachment, rele
 }
 
 // adopt takes what earlier servers left: the devices that the keeper has, and
-// the marks of those that died with it.
-func (s *Server) adopt(left holdings) error {
+// the records of those that died with it. What cannot be mended now is tried
+// again when its volume is attached or detached.
+func (s *Server) adopt(ctx context.Context, left holdings) error {
 	for id, fds := range left {
 		a := &attachment{server: s, id: volume.ID(id), turn: make(chan struct{}, 1)}
 		s.volumes[a.id] = a
-		if len(fds) != 3 {
-			a.broken = fault.New(fault.Corrupt, "%s: its keeper has %d descriptors, want 3", id, len(fds))
-			closeAll(fds)
-			continue
-		}
-		l, err := openLedger(fds[1])
-		if err != nil {
-			a.broken = fault.Wrap(err, "", id)
-			closeAll(fds)
-			continue
-		}
-		a.session = &session{device: fds[0], ledger: l, root: fds[2]}
-		d, found, err := loop.Named("/" + l.name)
-		if err == nil && !found {
-			// Its engine died before there was one. Nobody has waited for it, but a
-			// step that is still at it.
-			err = a.remove()
-		}
-		if err != nil {
-			return err
-		}
-		if found {
-			s.left[a.id] = d
+		if err := a.adopt(fds); err != nil {
+			klog.FromContext(ctx).Error(err, "Device of an earlier engine", "volumeID", id)
 		}
 	}
 	entries, err := s.dir.ReadDir(-1)
@@ -245,11 +225,11 @@ func (s *Server) adopt(left holdings) error {
 	}
 	for _, e := range entries {
 		id, err := volume.ParseID(e.Name())
-		if a := s.volumes[id]; err != nil || a != nil && (a.session != nil || a.broken != nil) {
+		if err != nil || left[e.Name()] != nil {
 			continue
 		}
 		if err := s.bury(id); err != nil {
-			return err
+			klog.FromContext(ctx).Error(err, "Dead device of an earlier engine", "volumeID", id)
 		}
 	}
 	return nil

@@ -128,10 +128,14 @@ func TestZero(t *testing.T) {
 
 func TestNoDiscard(t *testing.T) {
 	disk := makeDisk(t, size)
-	_, _, d := attached(t, disk, blockdev.Options{})
+	server, id, _ := attached(t, disk, discard)
+	d, err := server.Attach(t.Context(), id, disk, blockdev.Options{}) // discards are switched off
+	must(t, err)
 	if err := exec.Command("blkdiscard", d.Path).Run(); err == nil || d.Discard || disk.discards.Load() != 0 {
 		t.Errorf("%+v: a discard went through", d)
 	}
+	disk.grow(t, 2*size)
+	must(t, server.Resize(t.Context(), id))
 }
 
 func TestReadOnly(t *testing.T) {
