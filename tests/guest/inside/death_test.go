@@ -20,10 +20,10 @@ import (
 )
 
 // startEngine starts an engine on a file and waits until it serves.
-func startEngine(t *testing.T, file string) (*exec.Cmd, blockdev.Device) {
+func startEngine(t *testing.T, file string, env ...string) (*exec.Cmd, blockdev.Device) {
 	t.Helper()
 	cmd := exec.Command("/init")
-	cmd.Env = append(os.Environ(), "ENGINE_FILE="+file)
+	cmd.Env = append(append(os.Environ(), "ENGINE_FILE="+file), env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	must(t, err)
@@ -183,6 +183,44 @@ func TestDeadAndDirty(t *testing.T) {
 	_, err = disk.f.ReadAt(got, 8192)
 	must(t, err)
 	if string(got) != string(want) {
+		t.Errorf("the disk has %q", got)
+	}
+}
+
+// TestKillWhileItDetaches: an engine that has the last bytes of its device
+// written, which waits for the engine itself, ends when it is killed, and the
+// next one has them.
+func TestKillWhileItDetaches(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "disk")
+	engine, d := startEngine(t, file, "ENGINE_STUCK=1")
+	dev, err := os.OpenFile(d.Path, os.O_WRONLY, 0)
+	must(t, err)
+	want := []byte("written, not synced")
+	_, err = dev.WriteAt(want, 8192)
+	must(t, err)
+	must(t, engine.Process.Signal(os.Interrupt))
+	eventually(t, "its bytes are being written", func() bool {
+		b, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(d.Path), "inflight"))
+		must(t, err)
+		return strings.Fields(string(b))[1] != "0"
+	})
+	must(t, engine.Process.Kill())
+	ended := make(chan error, 1)
+	go func() { ended <- engine.Wait() }()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the engine does not end: it waits for the device that it served")
+	}
+	engine, _ = startEngine(t, file)
+	must(t, dev.Sync())
+	dev.Close()
+	kill(t, engine)
+	f := frontEnd(t, engineDir)
+	must(t, f.Detach(t.Context(), engineVolume))
+	b, err := os.ReadFile(file)
+	must(t, err)
+	if got := string(b[8192 : 8192+len(want)]); got != string(want) {
 		t.Errorf("the disk has %q", got)
 	}
 }

@@ -107,12 +107,17 @@ const (
 )
 
 // engine serves a file until it is killed, or ends in good order when it is
-// interrupted. It says on its output when it does so.
+// interrupted. It says on its output when it does so. A stuck one carries out no
+// write, and detaches its device when it is interrupted.
 func engine(name string) {
 	err := func() error {
 		disk, err := openFile(name, engineBytes)
 		if err != nil {
 			return err
+		}
+		stuck := os.Getenv("ENGINE_STUCK") != ""
+		if stuck {
+			disk.gate = make(chan struct{})
 		}
 		f, err := nbd.New(nbd.Options{Dir: engineDir})
 		if err != nil {
@@ -126,6 +131,9 @@ func engine(name string) {
 		interrupted := make(chan os.Signal, 1)
 		signal.Notify(interrupted, os.Interrupt)
 		<-interrupted
+		if stuck {
+			return f.Detach(context.Background(), engineVolume)
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		return errors.Join(f.Close(ctx), ctx.Err())

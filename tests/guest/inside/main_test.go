@@ -27,7 +27,6 @@ func TestMain(m *testing.M) {
 		code = m.Run()
 	}
 	fmt.Printf("\nGUEST-EXIT %d\n", code)
-	unix.Sync()
 	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
 
