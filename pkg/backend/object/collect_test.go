@@ -39,6 +39,7 @@ func marker(o objstore.Object) bool {
 // TestDataGoes: after the grace period, when nobody needs it, and not before;
 // whoever looks.
 func TestDataGoes(t *testing.T) {
+	t.Parallel()
 	store := memory.New()
 	var hours atomic.Int64
 	n := newNode(t, store, "node-1")
@@ -93,6 +94,7 @@ func TestDataGoes(t *testing.T) {
 
 // TestSnapshotGoes: a log that is written on gives up what only a snapshot needed.
 func TestSnapshotGoes(t *testing.T) {
+	t.Parallel()
 	store := memory.New()
 	var hours atomic.Int64
 	n := newNode(t, store, "node-1")

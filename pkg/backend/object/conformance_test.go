@@ -19,6 +19,7 @@ import (
 // HOLKAS_SOAK on a directory, where flushes wait for the repository, and on a server
 // of buckets.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	run := func(name string, c volume.Class, open func(t *testing.T) objstore.Store) {
 		t.Run(name, func(t *testing.T) {
 			backendtest.Run(t, func(t *testing.T) backendtest.Fixture { return fixture(t, open(t), c) })

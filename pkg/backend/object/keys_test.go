@@ -19,6 +19,7 @@ func secret(letter string) volume.Secrets {
 // TestEncrypted: nothing of it is in the repository in the clear; nothing opens with
 // another key, and the error says so; keys are rotated without writing data.
 func TestEncrypted(t *testing.T) {
+	t.Parallel()
 	store := memory.New()
 	n := newNode(t, store, "node-1")
 	c := class()
@@ -108,6 +109,7 @@ func TestEncrypted(t *testing.T) {
 
 // TestEncryptedCloneOfPlain: what was in the clear is read, what is new is not.
 func TestEncryptedCloneOfPlain(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, memory.New(), "node-1")
 	id := n.create(backend.CreateVolumeRequest{})
 	n.write(n.attach(id, nil).Path, "x")

@@ -98,6 +98,7 @@ func (n *node) has(device, letter string) {
 // TestMove: what one node wrote another one reads, once the first has let go of it;
 // before that nobody gets it without leave to go back.
 func TestMove(t *testing.T) {
+	t.Parallel()
 	store := memory.New()
 	one, two := newNode(t, store, "node-1"), newNode(t, store, "node-2")
 	id := one.create(backend.CreateVolumeRequest{})
@@ -116,6 +117,7 @@ func TestMove(t *testing.T) {
 // TestTakenOver: a class that may go back goes on elsewhere; the node that was lost
 // finds it out, and its users get errors.
 func TestTakenOver(t *testing.T) {
+	t.Parallel()
 	store := memory.New()
 	one, two := newNode(t, store, "node-1"), newNode(t, store, "node-2")
 	c := class()
@@ -156,6 +158,7 @@ func TestTakenOver(t *testing.T) {
 // with what was acknowledged and not uploaded; and a volume without a device whose
 // journal was left behind is brought home.
 func TestDeviceGoesOn(t *testing.T) {
+	t.Parallel()
 	store := memory.New()
 	n := newNode(t, store, "node-1")
 	c := class()
@@ -184,6 +187,7 @@ func TestDeviceGoesOn(t *testing.T) {
 // TestStoreIsAway: at the start calls are Transient and nothing fails for good; with
 // a volume attached, its device and what is known of it are there.
 func TestStoreIsAway(t *testing.T) {
+	t.Parallel()
 	store := memory.New()
 	n := newNode(t, store, "node-1")
 	id := n.create(backend.CreateVolumeRequest{})
@@ -250,6 +254,7 @@ func (c *counted) List(ctx context.Context, o objstore.ListOptions) (objstore.Pa
 // TestRequests: creating a volume reads no data, whatever it starts from; one that
 // nobody uses costs nothing.
 func TestRequests(t *testing.T) {
+	t.Parallel()
 	store := &counted{Store: memory.New()}
 	n := newNode(t, store, "node-1")
 	id := n.create(backend.CreateVolumeRequest{})
@@ -284,6 +289,7 @@ func TestRequests(t *testing.T) {
 // TestOwnCache: a class that has the whole volume on the node answers without the
 // repository, also when the volume has grown; the file goes with the device.
 func TestOwnCache(t *testing.T) {
+	t.Parallel()
 	store := &counted{Store: memory.New()}
 	n := newNode(t, store, "node-1")
 	c := class()
@@ -316,6 +322,7 @@ func TestOwnCache(t *testing.T) {
 
 // TestHealthTells: what is wrong with an open volume, by its words.
 func TestHealthTells(t *testing.T) {
+	t.Parallel()
 	now := time.Now()
 	for reason, row := range map[string]struct {
 		state    engine.State
@@ -342,6 +349,7 @@ func TestHealthTells(t *testing.T) {
 
 // TestMetrics: every number of an open volume is told of, once.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, memory.New(), "node-1")
 	id := n.create(backend.CreateVolumeRequest{})
 	n.create(backend.CreateVolumeRequest{}) // not open
