@@ -4,17 +4,11 @@ import (
 	"context"
 	"time"
 
-	"github.com/holkas-io/holkas/pkg/fault"
 	"github.com/holkas-io/holkas/pkg/vlog"
 	"github.com/holkas-io/holkas/pkg/vlog/checkpoint"
 	"github.com/holkas-io/holkas/pkg/vlog/frame"
-	"github.com/holkas-io/holkas/pkg/vlog/page"
 	"github.com/holkas-io/holkas/pkg/vlog/segment"
-	"github.com/holkas-io/holkas/pkg/vlog/table"
 )
-
-// tableBytes is how long a tables/ object gets, about.
-const tableBytes = 4 << 20
 
 // Writer says who makes a checkpoint, and how.
 type Writer struct {
@@ -23,7 +17,8 @@ type Writer struct {
 	Settled vlog.Epoch
 	With    frame.Compression
 	Now     time.Time
-	// Store makes an object durable and repeats until it is, or the reign is over.
+	// Store makes an object durable and repeats until it is, or the reign is over. It
+	// is called for several objects at once.
 	Store func(ctx context.Context, key string, object []byte) error
 }
 
@@ -39,10 +34,7 @@ type Prepared struct {
 // head, to be published with Publish and then told to Published. An error of
 // Store leaves what was stored to be listed by the next one.
 func (m *Image) Checkpoint(ctx context.Context, w Writer) (Prepared, error) {
-	if err := m.storePages(ctx, w, func(add func(table.Page, *table.Words) error) error { return m.table.Changed(ctx, add) }); err != nil {
-		return Prepared{}, err
-	}
-	if err := m.storePages(ctx, w, m.table.ChangedDirectories); err != nil {
+	if err := m.storePages(ctx, w); err != nil {
 		return Prepared{}, err
 	}
 	cipher, err := m.Cipher(vlog.CheckpointKind, w.Reign, w.KeyID)
@@ -126,73 +118,6 @@ func (m *Image) describe(w Writer) (c *checkpoint.Checkpoint, dropped []uint32) 
 		}
 	}
 	return c, dropped
-}
-
-// storePages packs pages into objects and stores them.
-func (m *Image) storePages(ctx context.Context, w Writer, pages func(add func(table.Page, *table.Words) error) error) error {
-	var x *page.Writer
-	finish := func() error {
-		if x == nil {
-			return nil
-		}
-		f, err := x.Finish()
-		x = nil
-		if err != nil {
-			return err
-		}
-		return m.storeTable(ctx, w, f)
-	}
-	err := pages(func(p table.Page, words *table.Words) (err error) {
-		if x != nil && (x.Full() || x.Bytes() >= tableBytes) {
-			if err := finish(); err != nil {
-				return err
-			}
-		}
-		if x == nil {
-			cipher, err := m.Cipher(vlog.TableKind, w.Reign, w.KeyID)
-			if err != nil {
-				return err
-			}
-			if x, err = page.NewWriter(cipher, m.nextTable, w.With, nil); err != nil {
-				return err
-			}
-			m.nextTable++
-		}
-		return x.Add(p, words)
-	})
-	if err != nil {
-		return err
-	}
-	return finish()
-}
-
-// storeTable stores a tables/ object and tells the table where its pages are.
-func (m *Image) storeTable(ctx context.Context, w Writer, f page.Finished) error {
-	cipher, err := m.Cipher(vlog.TableKind, w.Reign, w.KeyID)
-	if err != nil {
-		return err
-	}
-	p, err := vlog.Keys{Log: w.Reign.Log}.ParseObject(vlog.TableKind, f.Key)
-	if err != nil {
-		return err
-	}
-	if err := w.Store(ctx, f.Key, f.Object); err != nil {
-		return fault.Wrap(err, "store", f.Key)
-	}
-	n, err := m.add(object{Object: checkpoint.Object{
-		Kind: vlog.TableKind, Reign: checkpoint.Reign{Reign: w.Reign, KeyID: w.KeyID}, Sequence: p.Sequence,
-		SizeBytes: int64(len(f.Object)), Digest: f.Digest,
-	}, cipher: cipher})
-	if err != nil {
-		return err
-	}
-	for _, at := range f.Placed {
-		m.table.Stored(at.Page, at.Pointer(n))
-	}
-	if o, err := m.object(n); err == nil && m.o.Cache != nil {
-		m.o.Cache.Put(o.cached(), 0, f.Object)
-	}
-	return nil
 }
 
 // Keep takes the bytes of a segment that was applied into the cache.

@@ -1,7 +1,9 @@
 package image
 
 import (
+	"context"
 	"slices"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -134,4 +136,39 @@ func TestLateMove(t *testing.T) {
 		must(w, x.Move(5, content(5, 1), []segment.Moved{{Source: source, Offset: first.Index.Entries[0].Offset, Count: 1}}, frame.Zstd))
 	})
 	w.hasAll(w.m)
+}
+
+// TestStoreFails: whichever object of a checkpoint cannot be stored, the next
+// checkpoint has everything, and what was lost on the way is not listed.
+func TestStoreFails(t *testing.T) {
+	for fail := range 4 {
+		w := newWorld(t, "", newCodec(t))
+		for i := range vlog.Block(40) { // leaves of two directories
+			w.segment(w.data(i*table.Fanout*20, 3))
+		}
+		x, n := w.writer(), 0
+		var mu sync.Mutex
+		inner := x.Store
+		x.Store = func(ctx context.Context, key string, object []byte) error {
+			mu.Lock()
+			n++
+			mine := n - 1
+			mu.Unlock()
+			if mine == fail || fail == 3 {
+				return fault.New(fault.Unsupported, "injected")
+			}
+			return inner(ctx, key, object)
+		}
+		_, err := w.m.Checkpoint(w.ctx, x)
+		if wrong := fail < 2 || fail == 3; wrong != fault.Is(err, fault.Unsupported) {
+			t.Fatalf("object %d fails: got %v, and %d objects", fail, err, n)
+		}
+		w.hasAll(w.m)
+		w.segment(w.data(7, 2))
+		again := w.restore(w.checkpoint().Checkpoint.Position())
+		w.hasAll(again)
+		again.Close()
+		w.empty()
+		w.m.Close()
+	}
 }

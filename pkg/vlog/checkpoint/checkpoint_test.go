@@ -349,7 +349,7 @@ func TestTableSurvives(t *testing.T) {
 		}
 		w, err = page.NewWriter(pages, 2, frame.Zstd, nil)
 		must(t, err)
-		must(t, a.ChangedDirectories(w.Add))
+		must(t, a.ChangedDirectories(nil, w.Add))
 		f2, err := w.Finish()
 		must(t, err)
 		must(t, r.Store.Create(ctx, f2.Key, f2.Object))

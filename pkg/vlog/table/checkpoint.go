@@ -169,8 +169,9 @@ func (t *Table) Stored(p Page, at vlog.Pointer) {
 }
 
 // ChangedDirectories yields the directories whose leaves' pages changed, once
-// every leaf that Changed yielded is Stored.
-func (t *Table) ChangedDirectories(yield func(p Page, words *Words) error) error {
+// every leaf that Changed yielded is Stored, or in placed: those are on their way,
+// and become Stored before the directories do.
+func (t *Table) ChangedDirectories(placed map[Page]vlog.Pointer, yield func(p Page, words *Words) error) error {
 	for n := range t.root {
 		t.mu.Lock()
 		e := &t.root[n]
@@ -179,6 +180,9 @@ func (t *Table) ChangedDirectories(yield func(p Page, words *Words) error) error
 		if changed {
 			for i := range e.directory.refs {
 				words[i] = e.directory.refs[i].stored
+				if at, ok := placed[LeafPage(uint64(n)*Fanout+uint64(i))]; ok {
+					words[i] = at
+				}
 			}
 			if words == (Words{}) {
 				t.count(e.stored, 0)

@@ -62,7 +62,7 @@ func checkpoint(t interface{ Fatal(...any) }, table *Table, s *shelf) []Entry {
 		return nil
 	})
 	if err == nil {
-		err = table.ChangedDirectories(func(p Page, words *Words) error {
+		err = table.ChangedDirectories(nil, func(p Page, words *Words) error {
 			table.Stored(p, s.put(p, words))
 			return nil
 		})
