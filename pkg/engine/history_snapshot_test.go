@@ -20,6 +20,21 @@ type snapshot struct {
 	gone    bool
 }
 
+// cut cuts a snapshot that is then taken: what begins later is not in it.
+func (l *life) cut(id volume.SnapshotID) {
+	p := l.b.o.begin("cut "+string(id[:8]), 0, 0, 0)
+	err := l.v.Cut(l.g.ctx, id)
+	l.b.o.end(p, err)
+	client{life: l}.ended(p, err)
+	if _, again := l.b.tried[id]; !again {
+		l.b.tried[id] = p.begin
+	}
+	if err == nil {
+		l.cuts[id] = p.end
+		time.Sleep(time.Duration(l.b.w.rand.IntN(1000)) * time.Microsecond)
+	}
+}
+
 // snapshot takes a snapshot, and checks what is in it.
 func (l *life) snapshot(id volume.SnapshotID) {
 	b, w := l.b, l.b.w
@@ -45,7 +60,11 @@ func (l *life) snapshot(id volume.SnapshotID) {
 		w.failf("%s: snapshot %s: %v", b.name, id, err)
 		return
 	}
-	cut, err := b.o.cut(content, since, p.end)
+	until := p.end
+	if at, ok := l.cuts[id]; ok {
+		until = at
+	}
+	cut, err := b.o.cut(content, since, until)
 	w.logf("%s: snapshot %s at %s has all up to %d", b.name, id[:8], s.Head.Position, cut)
 	if err != nil {
 		w.failf("%s: snapshot %s has %v", b.name, id, err)

@@ -158,6 +158,9 @@ func (w *world) act(l *life) {
 				id = tried
 			}
 		}
+		if w.random(2) {
+			l.cut(id)
+		}
 		l.snapshot(id)
 	case n < 5 && len(live) > 0:
 		l.again(live[w.rand.IntN(len(live))])
@@ -265,27 +268,24 @@ func (w *world) outage(l *life) {
 	w.count("outage")
 }
 
-// gap has the process die while some segments do not arrive, and others behind them
-// do.
+// gap has the process die while every other segment does not arrive, and those
+// behind it do. The volume is then opened elsewhere, if that may be.
 func (w *world) gap(l *life) {
 	w.faulty.Store(true)
-	lost := w.rand.IntN(2)
 	w.faults.Follow(func(r faults.Request) faults.Fault {
-		if r.Op != faults.Create || !strings.Contains(r.Key, "/segments/") {
-			return faults.Fault{}
-		}
-		if lost++; lost%2 == 0 {
-			return faults.Fault{Silence: true}
-		}
-		return faults.Fault{Delay: time.Second}
+		odd := strings.ContainsAny(r.Key[len(r.Key)-1:], "13579")
+		return faults.Fault{Silence: r.Op == faults.Create && strings.Contains(r.Key, "/segments/") && odd}
 	})
-	death := time.AfterFunc(time.Minute, l.g.kill)
+	death := time.AfterFunc(time.Duration(1+w.rand.IntN(20))*time.Second, l.g.kill)
 	l.burst(3, 20)()
 	death.Stop()
 	w.faults.Follow(nil)
 	w.faulty.Store(false)
 	l.die(w.random(2))
 	w.count("gap")
+	if other := nodes[w.rand.IntN(len(nodes))]; w.durability == engine.ObjectDurability || w.rollback {
+		l.b.open(other, true, 0)
+	}
 }
 
 // failSync has the disk fail a sync: nothing is acknowledged any more.
@@ -333,11 +333,8 @@ func (w *world) end() {
 			b.at.close()
 		}
 		for tries := 0; b.at == nil && len(b.holders) > 0 && tries < 20 && !w.over(); tries++ {
-			for n, sure := range b.holders {
-				if sure || tries > 3 {
-					b.open(n, true, 0)
-					break
-				}
+			if node := nodes[tries%len(nodes)]; b.holders[node] || tries > len(nodes) {
+				b.open(node, true, 0)
 			}
 		}
 		if b.at != nil && !w.over() {

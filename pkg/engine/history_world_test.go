@@ -195,6 +195,7 @@ type life struct {
 	g    *gate
 	e    *engine.Engine
 	v    *engine.Volume
+	cuts map[volume.SnapshotID]int // until when
 	// fenced: another node took over, or may have.
 	fenced atomic.Bool
 }
@@ -205,7 +206,7 @@ func (b *branch) process(node string) *life {
 	if b.disks[node] == nil {
 		b.disks[node] = &simdisk.Disk{}
 	}
-	l := &life{b: b, node: node, n: len(b.w.lives), g: newGate(), e: b.w.engine()}
+	l := &life{b: b, node: node, n: len(b.w.lives), g: newGate(), e: b.w.engine(), cuts: map[volume.SnapshotID]int{}}
 	b.w.lives = append(b.w.lives, gatedDisk{b.disks[node], l.g})
 	return l
 }
