@@ -129,8 +129,8 @@ func (c *cleaner) due() (due, idle bool, wait time.Duration) {
 func (v *Volume) restingLocked() bool { return v.mu.newest <= v.mu.applied && len(v.mu.inflight) == 0 }
 
 // job cleans until the target is reached, or nothing more is to be gained. An idle
-// job ends with a checkpoint that does without the victims, and at once when
-// something is written.
+// job ends with a checkpoint that does without the victims, and what else died, and
+// at once when something is written.
 func (c *cleaner) job(idle bool) error {
 	c.tried = map[uint32]uint32{}
 	if idle {
@@ -139,8 +139,8 @@ func (c *cleaner) job(idle bool) error {
 		}
 	}
 	for first := true; ; first = false {
-		victims, worth := c.choose(idle)
-		if len(victims) == 0 || first && !idle && !worth {
+		victims, begin := c.choose(idle)
+		if len(victims) == 0 || first && !idle && !begin {
 			break
 		}
 		began := c.e.o.Now()
@@ -163,7 +163,8 @@ func (c *cleaner) job(idle bool) error {
 		return nil
 	}
 	return c.between(c.ctx, func(ctx context.Context) error {
-		if !c.movedSince {
+		census := c.image.Census()
+		if _, stored := census.Share(); !c.movedSince && !worth(uint64(census.Dead/vlog.BlockSize), stored) {
 			return nil
 		}
 		return c.checkpoint(ctx)
@@ -171,7 +172,7 @@ func (c *cleaner) job(idle bool) error {
 }
 
 // choose chooses victims, and says whether a busy volume should begin with them.
-func (c *cleaner) choose(idle bool) (victims []garbage.Victim, worth bool) {
+func (c *cleaner) choose(idle bool) (victims []garbage.Victim, begin bool) {
 	if c.sealing() {
 		return nil, false
 	}
@@ -205,7 +206,13 @@ func (c *cleaner) choose(idle bool) (victims []garbage.Victim, worth bool) {
 		freed += uint64(census.Stored(x.Object) - min(x.Live, census.Stored(x.Object)))
 	}
 	_, stored := census.Share()
-	return victims, freed >= min(worthBlocks, stored/worthPart)
+	return victims, worth(freed, stored)
+}
+
+// worth reports whether so many blocks, of those that are stored, are worth the
+// objects that it takes to free them.
+func worth(freed, stored uint64) bool {
+	return freed > 0 && freed >= min(worthBlocks, stored/worthPart)
 }
 
 // young returns the position so many segments before the last one, or the beginning

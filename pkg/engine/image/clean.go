@@ -19,6 +19,9 @@ type Census struct {
 	// the snapshots. It has no pages: it is not one to publish.
 	*checkpoint.Checkpoint
 	stored []uint32 // of each of Objects
+	// Dead is the bytes of the log's own segments of which nothing lives: they go when
+	// a checkpoint does without them.
+	Dead int64
 }
 
 // Census counts. A segment that is being applied is not in it.
@@ -34,7 +37,13 @@ func (m *Image) Census() Census {
 	blocks, bytes := uint64(0), int64(0)
 	for n, o := range m.mu.objects {
 		coming := o.Reign.Log == m.o.Log && (vlog.Position{Epoch: o.Reign.Epoch, Sequence: o.Sequence}).Compare(head.Position) > 0
-		if o.SizeBytes == 0 || o.Kind != vlog.SegmentKind || n >= len(live) || live[n] == 0 || coming {
+		if o.SizeBytes == 0 || o.Kind != vlog.SegmentKind || coming {
+			continue
+		}
+		if n >= len(live) || live[n] == 0 {
+			if o.Reign.Log == m.o.Log {
+				c.Dead += o.SizeBytes
+			}
 			continue
 		}
 		c.Objects, c.Live, c.stored = append(c.Objects, o.Object), append(c.Live, live[n]), append(c.stored, o.blocks)
