@@ -171,6 +171,7 @@ func (l *life) close() {
 		return
 	}
 	l.g.kill()
+	l.stats()
 	w.rest(l.e)
 	d := b.disks[l.node]
 	if f, err := d.Open("/journal"); err == nil {

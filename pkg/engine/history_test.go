@@ -86,7 +86,7 @@ func TestHistories(t *testing.T) {
 	if t.Failed() || os.Getenv("HOLKAS_SEED") != "" {
 		return
 	}
-	for _, what := range []string{"opened", "closed", "death", "loss of power", "refused", "raced", "race refused", "zombie", "snapshot", "snapshot seen again", "clone", "forgotten", "collected", "grown", "outage", "failed sync", "view", "gap"} {
+	for _, what := range []string{"opened", "closed", "death", "loss of power", "refused", "raced", "race refused", "zombie", "snapshot", "snapshot seen again", "clone", "forgotten", "collected", "grown", "outage", "failed sync", "view", "gap", "cleaned"} {
 		if total[what] < played/20 {
 			t.Errorf("%d times %s in %d histories: want more", total[what], what, played)
 		}

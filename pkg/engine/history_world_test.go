@@ -244,7 +244,9 @@ func (l *life) options() engine.OpenOptions {
 		LogOptions: engine.LogOptions{Store: l.store(), Log: b.log, Keys: b.keys},
 		Volume:     b.volume, Blocks: b.blocks, Owner: l.node,
 		Journal: fmt.Sprintf("/%d/journal", l.n), JournalBytes: journal.MinSize, Durability: b.w.durability,
-		Rollback: b.w.rollback, Grace: grace, Tuning: engine.Tuning{UploadDelay: time.Second},
+		Rollback: b.w.rollback, Grace: grace, Tuning: engine.Tuning{UploadDelay: time.Second, Cleaning: engine.Cleaning{
+			Target: .9, IdleTarget: .95, IdleAfter: 5 * time.Second, MaxShare: .95,
+		}},
 	}
 }
 
@@ -258,6 +260,7 @@ func (l *life) die(power bool) {
 	l.g.kill()
 	if l.v != nil {
 		l.v.Abandon()
+		l.stats()
 	}
 	w.rest(l.e)
 	d := b.disks[l.node]
@@ -272,6 +275,13 @@ func (l *life) die(power bool) {
 	}
 	if b.at == l {
 		b.at, b.power = nil, power
+	}
+}
+
+// stats counts what the volume did by itself.
+func (l *life) stats() {
+	if l.v.State().Stats.Moves > 0 {
+		l.b.w.count("cleaned")
 	}
 }
 
