@@ -78,7 +78,7 @@ func (t *Table) Dirty() int {
 // looked up.
 func (t *Table) Changed(ctx context.Context, yield func(p Page, words *Words) error) error {
 	t.joining = map[Page][]vlog.Pointer{}
-	for n := range t.root {
+	for n := range t.directories() {
 		t.mu.RLock()
 		d := t.root[n].directory
 		changed := d != nil && d.dirty
@@ -98,6 +98,13 @@ func (t *Table) Changed(ctx context.Context, yield func(p Page, words *Words) er
 		}
 	}
 	return nil
+}
+
+// directories returns how many there are: Grow may come at any time.
+func (t *Table) directories() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.root)
 }
 
 // changed returns the content of a leaf that changed, or nil.
@@ -172,7 +179,7 @@ func (t *Table) Stored(p Page, at vlog.Pointer) {
 // every leaf that Changed yielded is Stored, or in placed: those are on their way,
 // and become Stored before the directories do.
 func (t *Table) ChangedDirectories(placed map[Page]vlog.Pointer, yield func(p Page, words *Words) error) error {
-	for n := range t.root {
+	for n := range t.directories() {
 		t.mu.Lock()
 		e := &t.root[n]
 		changed := e.directory != nil && e.directory.dirty

@@ -32,11 +32,12 @@ func (t *Table) Zero(ctx context.Context, first vlog.Block, count uint64) error 
 }
 
 // forget removes what is pending in a range that becomes holes, where it is
-// quicker to look through all of it.
+// quicker to look through all of it, or where a whole directory may go: the last
+// one, which may be shorter than a leaf.
 func (t *Table) forget(first, end vlog.Block) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.pending) == 0 || end-first < Fanout {
+	if len(t.pending) == 0 || end-first < Fanout && end != t.blocks {
 		return
 	}
 	// Only leaves that are covered whole: the others keep their pending holes.

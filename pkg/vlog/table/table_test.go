@@ -429,6 +429,39 @@ func TestGrow(t *testing.T) {
 	}
 }
 
+// TestShortLastDirectory: a change that waits for a leaf goes with a directory of
+// fewer blocks than a leaf, at the end of a volume, that becomes holes.
+func TestShortLastDirectory(t *testing.T) {
+	const last = DirectoryBlocks
+	s, ctx := newShelf(), t.Context()
+	table := newTable(t, last+5, s)
+	must(t, table.Set(ctx, last, 5, pointer(1, 0)))
+	root := checkpoint(t, table, s)
+	again := newTable(t, last+5, s)
+	must(t, again.Restore(root, table.Live(), nil))
+	for n := range uint32(2) {
+		must(t, again.Set(ctx, last+1, 1, pointer(2+n, 0))) // its leaf is not in memory
+		must(t, again.Zero(ctx, last, 5))
+		for b := range vlog.Block(5) {
+			if p, err := again.Lookup(ctx, last+b); p != 0 || err != nil {
+				t.Errorf("block %d: got %s, %v, want a hole", b, p, err)
+			}
+		}
+		for more := true; more; {
+			var err error
+			more, err = again.Reclaim(ctx, 10)
+			must(t, err)
+		}
+		checkpoint(t, again, s)
+		for object, live := range again.Live() {
+			if live != 0 {
+				t.Errorf("object %d: %d live, want none", object, live)
+			}
+		}
+	}
+	must(t, again.Zero(ctx, 0, last+5))
+}
+
 func ExampleTable() {
 	table, _ := New(Options{Blocks: 1 << 20})
 	defer table.Close()
