@@ -26,7 +26,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 	}
 	const variants, most = 12, 400 // of the classes, and of the ends; steps
 	stride := 8
-	if os.Getenv("HOLKAS_SOAK") != "" || os.Getenv("HOLKAS_SEED") != "" {
+	if soaks() || os.Getenv("HOLKAS_SEED") != "" {
 		stride = 1
 	}
 	steps, skip := map[int]int{}, rand.IntN(stride)

@@ -23,12 +23,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+func soaks() bool { return os.Getenv("HOLKAS_SOAK") != "" }
+
 // plan is which histories are played: HOLKAS_SEED=<seed>/<number> plays one of
 // them twenty times, since goroutines run as they like; HOLKAS_SOAK=1 plays many.
 func plan(t *testing.T, short, soak int, play func(t *testing.T, name string, seed uint64, i int)) {
 	t.Helper()
 	seed, from, to, times := rand.Uint64(), 0, short, 1
-	if os.Getenv("HOLKAS_SOAK") != "" {
+	if soaks() {
 		to = soak
 	}
 	if s, n, ok := strings.Cut(os.Getenv("HOLKAS_SEED"), "/"); ok {

@@ -20,10 +20,12 @@ func inWorld(t *testing.T, c class, play func(w *world, b *branch)) {
 	seed := rand.Uint64()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, t.Name(), rand.NewPCG(seed, 0), c)
-		play(w, w.branch(epoch.Base{Blocks: begins}, nil, nil))
+		play(w, w.branch(baseOf(begins), nil, nil))
 		w.end()
 	})
 }
+
+func baseOf(blocks vlog.Block) epoch.Base { return epoch.Base{Blocks: blocks} }
 
 // must opens the volume, as it must be possible.
 func (b *branch) must(node string) *life {
