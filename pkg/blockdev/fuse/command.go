@@ -24,6 +24,7 @@ const Command = "device"
 
 const (
 	runKeep   = "keep"
+	runStay   = "stay"
 	runAttach = "attach"
 	runResize = "resize"
 	runDetach = "detach"
@@ -50,14 +51,19 @@ const (
 
 // Run is the part of this package that must not be in the engine's process: the
 // keeper, which outlives it, and the steps that look at a device or its file.
+// Engines start all of it themselves; "stay" and a folder is a keeper for where
+// all that an engine starts is killed with it.
 // A step waits until the engine answers; an engine that waited for itself when it
 // is killed would never end, and its successor never begin.
 func Run(ctx context.Context, args []string, in *os.File, out io.Writer) error {
 	if len(args) == 2 && args[0] == runKeep {
 		return keep()
 	}
+	if len(args) == 2 && args[0] == runStay {
+		return stay(ctx, args[1])
+	}
 	if len(args) != 1 || !slices.Contains([]string{runAttach, runResize, runDetach}, args[0]) {
-		return fault.New(fault.Invalid, "%q: want one of %s, %s, %s and %s, as an engine starts it", args, runKeep, runAttach, runResize, runDetach)
+		return fault.New(fault.Invalid, "%q: want %s and a folder: the others are for engines", args, runStay)
 	}
 	var s step
 	if err := json.NewDecoder(in).Decode(&s); err != nil {

@@ -12,6 +12,8 @@
 //     of memory, the ledger. It does nothing else. One keeper serves a folder
 //     (Options.Dir); it is started by the engine, in a session of its own, and
 //     ends with the last device. Signals but SIGKILL do not end it.
+//     Where all that an engine starts is killed with it, as in a container, a
+//     keeper is to be started beside it (Run with "stay"): the engine uses it.
 //   - The engine answers the kernel itself, on the same descriptor. It lets the
 //     kernel put each request into a slot of the ledger, carries it out, answers
 //     it, and empties the slot.
@@ -96,6 +98,7 @@
 //
 //	lock      is locked by the server
 //	keeper    the keeper's socket
+//	keeper.lock  is locked by the keeper
 //	v-...     a volume's record: the name of its file, that is of the loop device's
 //	          backing file as the kernel shows it; there before the device is, and
 //	          removed after it

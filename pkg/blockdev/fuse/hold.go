@@ -2,12 +2,11 @@ package fuse
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -17,8 +16,6 @@ import (
 
 	"github.com/holkas-io/holkas/pkg/fault"
 )
-
-const keeperSocket = "keeper"
 
 // answerLimit is how long the keeper may take to answer. It waits for nothing.
 const answerLimit = 30 * time.Second
@@ -131,27 +128,21 @@ func (h *hold) ask(message string, fds []int) error {
 
 // connect reaches a keeper. The caller holds mu.
 func (h *hold) connect() (left holdings, err error) {
-	address := &net.UnixAddr{Net: "unixpacket", Name: fmt.Sprintf("/proc/self/fd/%d/%s", h.dir.Fd(), keeperSocket)}
-	for range 3 {
-		var conn *net.UnixConn
-		conn, err = net.DialUnix("unixpacket", nil, address)
-		if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
-			if err = h.start(address); err == nil {
-				conn, err = net.DialUnix("unixpacket", nil, address)
+	for deadline := time.Now().Add(answerLimit); ; {
+		conn, err := net.DialUnix("unixpacket", nil, socketIn(h.dir))
+		if err == nil {
+			if left, err = greeting(conn); err == nil {
+				h.conn, h.ended, h.answer = conn, make(chan struct{}), make(chan string)
+				ended, answer := h.ended, h.answer
+				h.work.Go(func() { h.listen(conn, answer, ended) })
+				return left, nil
 			}
+			_ = conn.Close() // it was about to end
 		}
-		if err != nil {
-			return nil, fault.New(fault.Internal, "the keeper of devices: %w", err)
+		if err = h.start(); err != nil && !fault.Is(err, fault.Busy) || time.Now().After(deadline) {
+			return nil, fault.New(fault.Transient, "the keeper of devices: %w", err)
 		}
-		if left, err = greeting(conn); err == nil {
-			h.conn, h.ended, h.answer = conn, make(chan struct{}), make(chan string)
-			ended, answer := h.ended, h.answer
-			h.work.Go(func() { h.listen(conn, answer, ended) })
-			return left, nil
-		}
-		_ = conn.Close() // it was about to end
 	}
-	return nil, fault.New(fault.Transient, "the keeper of devices: %w", err)
 }
 
 // greeting returns what the keeper holds.
@@ -207,15 +198,24 @@ func (h *hold) listen(conn *net.UnixConn, answer chan<- string, ended chan<- str
 }
 
 // start starts a keeper, detached: in a session of its own, with nothing of the
-// engine's but its socket.
-func (h *hold) start(address *net.UnixAddr) error {
-	_ = os.Remove(address.Name)
-	listener, err := net.ListenUnix("unixpacket", address)
+// engine's but its socket and the lock that makes it the only one. Busy if there
+// is one.
+func (h *hold) start() error {
+	locked, err := lock(h.dir.Name(), keeperLock)
+	if err != nil {
+		return err
+	}
+	defer locked.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := flock(ctx, locked); err != nil {
+		return fault.New(fault.Busy, "there is a keeper, and it does not answer: %w", err)
+	}
+	listener, err := listen(h.dir)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
-	listener.SetUnlinkOnClose(false)
 	socket, err := listener.File()
 	if err != nil {
 		return err
@@ -224,7 +224,7 @@ func (h *hold) start(address *net.UnixAddr) error {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{os.Args[0], Command, runKeep, h.dir.Name()} // the folder for people to see
 	cmd.Env, cmd.Dir = []string{"GOMAXPROCS=1"}, "/"
-	cmd.ExtraFiles = []*os.File{socket}
+	cmd.ExtraFiles = []*os.File{socket, locked}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return err
@@ -239,17 +239,16 @@ func closeAll(fds []int) {
 	}
 }
 
-// lock makes this process the only one that has a folder.
-func lock(ctx context.Context, dir string) (*os.File, error) {
-	file, err := os.OpenFile(dir+"/lock", os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fault.As(fault.Internal, err)
-	}
-	if err := flock(ctx, file); err != nil {
-		_ = file.Close()
-		return nil, fault.New(fault.Busy, "%s: another engine has the devices (%w): end it first", dir, err)
-	}
-	return file, nil
+// The locks of a folder: the server's and the keeper's.
+const (
+	serverLock = "lock"
+	keeperLock = "keeper.lock"
+)
+
+// lock opens a lock's file.
+func lock(dir, name string) (*os.File, error) {
+	file, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE, 0o600)
+	return file, fault.As(fault.Internal, err)
 }
 
 // flock locks a file, and waits for it until ctx ends.

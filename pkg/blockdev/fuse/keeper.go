@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -13,43 +14,98 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenerFD is the keeper's socket, as it is started with it.
-const listenerFD = 3
+// keeperSocket is the file where the keeper is reached.
+const keeperSocket = "keeper"
+
+// What a keeper is started with by an engine.
+const (
+	keeperListener = 3
+	keeperLocked   = 4 // for as long as it lives
+)
 
 // idleLimit is how long a keeper that holds nothing waits for an engine.
 const idleLimit = 5 * time.Second
 
-// keep holds devices for the engines that come and go, until there is nothing to
-// hold and no engine. It is the keeper's whole life. Signals do not end it.
+// keep is a keeper that was started by an engine. It ends when there is nothing
+// to hold and no engine.
 func keep() error {
-	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
-	unix.CloseOnExec(listenerFD)
-	file := os.NewFile(listenerFD, keeperSocket)
+	unix.CloseOnExec(keeperListener)
+	unix.CloseOnExec(keeperLocked)
+	file := os.NewFile(keeperListener, keeperSocket)
 	listener, err := net.FileListener(file)
 	if err != nil {
-		return fmt.Errorf("descriptor %d: %w: want the socket with which an engine starts this process", listenerFD, err)
+		return fmt.Errorf("descriptor %d: %w: want the socket with which an engine starts this process", keeperListener, err)
 	}
 	_ = file.Close()
+	return holdings{}.keep(listener.(*net.UnixListener), true)
+}
+
+// stay is a keeper that was started by somebody else, for engines that are
+// killed with all the processes that they started, as containers are. It does
+// not end. If an engine has started one meanwhile, it waits for that to end.
+func stay(ctx context.Context, dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	folder, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	locked, err := lock(dir, keeperLock)
+	if err != nil {
+		return err
+	}
+	defer locked.Close()
+	if err := flock(ctx, locked); err != nil {
+		return err
+	}
+	listener, err := listen(folder)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	return holdings{}.keep(listener, false)
+}
+
+// listen makes the keeper's socket. The caller has the keeper's lock.
+func listen(dir *os.File) (*net.UnixListener, error) {
+	at := socketIn(dir)
+	_ = os.Remove(at.Name)
+	listener, err := net.ListenUnix("unixpacket", at)
+	if err == nil {
+		listener.SetUnlinkOnClose(false)
+	}
+	return listener, err
+}
+
+// socketIn is the keeper's address, however long the folder's path is.
+func socketIn(dir *os.File) *net.UnixAddr {
+	return &net.UnixAddr{Net: "unixpacket", Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), keeperSocket)}
+}
+
+// keep holds devices for the engines that come and go. It is the whole life of a
+// keeper. Signals do not end it.
+func (h holdings) keep(listener *net.UnixListener, ends bool) error {
+	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
 	// Where it is not allowed, there is nothing else to do.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0o644)
-	held := holdings{}
 	for {
 		deadline := time.Time{}
-		if len(held) == 0 {
+		if ends && len(h) == 0 {
 			deadline = time.Now().Add(idleLimit)
 		}
-		l := listener.(*net.UnixListener)
-		_ = l.SetDeadline(deadline)
-		engine, err := l.AcceptUnix()
+		_ = listener.SetDeadline(deadline)
+		engine, err := listener.AcceptUnix()
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
 		case err != nil:
 			return err
 		}
-		held.serve(engine)
+		h.serve(engine)
 		_ = engine.Close()
-		if len(held) == 0 {
+		if ends && len(h) == 0 {
 			return nil
 		}
 	}

@@ -243,9 +243,62 @@ func TestKeeperDies(t *testing.T) {
 	must(t, next.quit())
 }
 
+// TestStay: a keeper that somebody else started is used, and outlives all; while
+// it is away the engine has one of its own.
+func TestStay(t *testing.T) {
+	dir, id, file := house(t), newID(), makeFile(t, size)
+	stay := exec.Command(os.Args[0], fuse.Command, "stay", dir)
+	stay.Stderr = os.Stderr
+	must(t, stay.Start())
+	defer func() { stay.Process.Kill(); stay.Wait() }()
+	until(t, "it listens", func() bool { _, err := os.Stat(dir + "/keeper"); return err == nil })
+	e := startEngine(t, dir, id, file)
+	if keeper(dir) != 0 || !holds(stay.Process.Pid) {
+		t.Error("the engine has started a keeper of its own")
+	}
+	device := e.device
+	e.kill()
+	if e = startEngine(t, dir, id, file); e.device != device {
+		t.Errorf("got %+v, want %+v", e.device, device)
+	}
+	must(t, stay.Process.Kill())
+	_ = stay.Wait()
+	until(t, "there is another keeper", func() bool { now := keeper(dir); return now != 0 && holds(now) })
+	again := exec.Command(os.Args[0], fuse.Command, "stay", dir)
+	must(t, again.Start())
+	defer func() { again.Process.Kill(); again.Wait() }()
+	e.kill()
+	if e = startEngine(t, dir, id, file); e.device != device {
+		t.Errorf("got %+v, want %+v", e.device, device)
+	}
+	fio(t, device.Path, "--rw=randwrite", "--bs=4k", "--size=1m", "--verify=crc32c")
+	must(t, e.quit())
+	server := open(t, dir)
+	must(t, server.Detach(t.Context(), id))
+	must(t, server.Close(t.Context()))
+	until(t, "the standing keeper listens", func() bool { return has(again.Process.Pid, "socket:") })
+	e = startEngine(t, dir, id, file)
+	if keeper(dir) != 0 || !holds(again.Process.Pid) {
+		t.Error("the engine has started a keeper of its own")
+	}
+	must(t, e.quit())
+	server = open(t, dir)
+	must(t, server.Detach(t.Context(), id))
+	must(t, server.Close(t.Context()))
+}
+
 // holds reports whether a keeper has a device.
-func holds(pid int) bool {
-	return exec.Command("sh", "-c", "ls -l /proc/"+strconv.Itoa(pid)+"/fd | grep -q /dev/fuse").Run() == nil
+func holds(pid int) bool { return has(pid, "/dev/fuse") }
+
+// has reports whether a process has a descriptor of a kind.
+func has(pid int, what string) bool {
+	all, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/fd/*")
+	for _, fd := range all {
+		if name, _ := os.Readlink(fd); strings.HasPrefix(name, what) {
+			return true
+		}
+	}
+	return false
 }
 
 // TestDead: engine and keeper are dead, and so is the device. It is cleaned away,

@@ -62,8 +62,12 @@ func Open(ctx context.Context, o Options) (s *Server, err error) {
 		return nil, fault.As(fault.Internal, err)
 	}
 	s = &Server{volumes: map[volume.ID]*attachment{}, left: map[volume.ID]blockdev.Device{}, quit: make(chan struct{})}
-	if s.locked, err = lock(ctx, o.Dir); err != nil {
+	if s.locked, err = lock(o.Dir, serverLock); err != nil {
 		return nil, err
+	}
+	if err := flock(ctx, s.locked); err != nil {
+		_ = s.locked.Close()
+		return nil, fault.New(fault.Busy, "%s: another engine has the devices (%w): end it first", o.Dir, err)
 	}
 	if s.dir, err = os.Open(o.Dir); err != nil {
 		_ = s.locked.Close()
@@ -136,13 +140,16 @@ func (s *Server) Detach(ctx context.Context, id volume.ID) error {
 // Close ends the service; the devices stay, and pause until the next server of
 // the folder. Requests under way are left to it as well, as far as their disks
 // give them up when their context ends. Close waits for the disks, until ctx
-// ends: a disk may be closed when Close has returned nil.
+// ends: a disk may be closed when Close has returned nil. The second time it does
+// nothing.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
-	if !s.closed {
-		close(s.quit)
+	if s.closed {
+		s.mu.Unlock()
+		return nil
 	}
 	s.closed = true
+	close(s.quit)
 	var all []*attachment
 	for _, a := range s.volumes {
 		all = append(all, a)
