@@ -180,7 +180,7 @@ func deleteAll(t *testing.T, controllers []site.Clients, id, group string) {
 // TestManyVolumes takes 200 volumes through their whole life with 16 workers,
 // and finds nothing left behind.
 func TestManyVolumes(t *testing.T) {
-	onEachPool(t, 8*lab.GiB, func(l *lab.Lab, _ volume.PoolType) {
+	onEach(t, 8*lab.GiB, func(l *lab.Lab, _ lab.Kind) {
 		work := make(chan int)
 		faults := make(chan error, 16)
 		var wg sync.WaitGroup

@@ -22,7 +22,7 @@ import (
 // each write synced before the next: whatever the moment of the cut, the second
 // volume's counter is at most the first's, and at most one behind it.
 func TestGroupSnapshotOrder(t *testing.T) {
-	onEachPool(t, 6*lab.GiB, func(l *lab.Lab, _ volume.PoolType) {
+	onEach(t, 6*lab.GiB, func(l *lab.Lab, _ lab.Kind) {
 		a := l.Mounted(lab.VolumeRequest("a", 64*lab.MiB, site.Filesystem("ext4")))
 		b := l.Mounted(lab.VolumeRequest("b", 320*lab.MiB, site.Filesystem("xfs")))
 		w := startWriter(l.T, a.Target, b.Target)

@@ -25,7 +25,7 @@ type metadataLab struct{ *lab.Lab }
 // TestSnapshotMetadata writes, discards and overwrites a raw block volume
 // between snapshots, and holds what the service says against the bytes.
 func TestSnapshotMetadata(t *testing.T) {
-	onEachPool(t, 4*lab.GiB, func(plain *lab.Lab, _ volume.PoolType) {
+	onEach(t, 4*lab.GiB, func(plain *lab.Lab, _ lab.Kind) {
 		l := &metadataLab{plain}
 		seed := rand.Uint64()
 		l.T.Logf("seed %d", seed)

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/holkas-io/holkas/pkg/demo/site"
-	"github.com/holkas-io/holkas/pkg/volume"
 	"github.com/holkas-io/holkas/tests/internal/lab"
 )
 
@@ -21,7 +20,7 @@ import (
 // does with it: written, grown while mounted, snapshotted, restored larger,
 // cloned, and the clones mounted beside their origin.
 func TestFilesystemVolumes(t *testing.T) {
-	onEachPool(t, 8*lab.GiB, func(l *lab.Lab, _ volume.PoolType) {
+	onEach(t, 8*lab.GiB, func(l *lab.Lab, _ lab.Kind) {
 		for _, fs := range []string{"ext4", "xfs", "btrfs"} {
 			filesystemVolume(l, fs)
 		}
@@ -67,7 +66,7 @@ func filesystemVolume(l *lab.Lab, fs string) {
 // TestBlockVolumes: a raw device grows while it is open, its clones have its
 // bytes and not each other's, and a read-only publication cannot be written.
 func TestBlockVolumes(t *testing.T) {
-	onEachPool(t, 4*lab.GiB, func(l *lab.Lab, _ volume.PoolType) {
+	onEach(t, 4*lab.GiB, func(l *lab.Lab, _ lab.Kind) {
 		const size = 64 * lab.MiB
 		origin := l.Mounted(lab.VolumeRequest("raw", size, site.Block()))
 		f, err := os.OpenFile(origin.Target, os.O_RDWR, 0)
@@ -107,7 +106,7 @@ func TestBlockVolumes(t *testing.T) {
 // TestReadOnlyPublication: a volume that is published to read cannot be
 // written, as a filesystem or as a device.
 func TestReadOnlyPublication(t *testing.T) {
-	onEachPool(t, 4*lab.GiB, func(l *lab.Lab, _ volume.PoolType) {
+	onEach(t, 4*lab.GiB, func(l *lab.Lab, _ lab.Kind) {
 		ctx := l.T.Context()
 		for _, capability := range []*csi.VolumeCapability{site.Filesystem("ext4"), site.Block()} {
 			m := l.Mounted(lab.VolumeRequest("volume", 64*lab.MiB, capability))

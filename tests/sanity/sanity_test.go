@@ -1,6 +1,6 @@
 // Package sanity runs csi-sanity over sockets against real processes on real
-// loop devices: for each pool type and each access type a site of its own, and
-// for a repository in a bucket.
+// loop devices: for each pool type and each access type a site of its own, for a
+// repository in a bucket, and for object volumes.
 package sanity
 
 import (
@@ -62,25 +62,27 @@ func TestSanity(t *testing.T) {
 	}()
 	for _, of := range []struct {
 		name       string
-		pool       volume.PoolType
-		repository string // empty: in a directory
+		pool       volume.PoolType // none: object volumes
+		repository string          // empty: in a directory
 		accesses   []string
 	}{
 		{"xfs pool", volume.XFSPool, "", []string{"mount", "block"}},
 		{"btrfs pool", volume.BtrfsPool, "", []string{"mount", "block"}},
 		{"repository in a bucket", volume.XFSPool, bucket(t), []string{"mount"}},
+		{"object volumes", "", "", []string{"block"}},
+		{"object volumes in a bucket", "", bucket(t), []string{"mount"}},
 	} {
-		s, err := site.Start(t.Context(), site.Options{
-			Binary: program, Repository: of.repository,
-			Pools: []site.PoolOptions{{Name: string(of.pool), Type: of.pool, SizeBytes: 4096 * mib}},
-			Args:  map[string][]string{"engine": {"--max-volumes=8"}},
-		})
+		o := site.Options{Binary: program, Repository: of.repository, Args: map[string][]string{"engine": {"--max-volumes=8"}}}
+		if o.Object = of.pool == ""; !o.Object {
+			o.Pools = []site.PoolOptions{{Name: string(of.pool), Type: of.pool, SizeBytes: 4096 * mib}}
+		}
+		s, err := site.Start(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		sites = append(sites, s)
 		for _, access := range of.accesses {
-			ginkgo.Describe(of.name+", "+access, func() { register(s, access) })
+			ginkgo.Describe(of.name+", "+access, func() { register(s, access, o.Object) })
 		}
 	}
 	gomega.RegisterFailHandler(ginkgo.Fail)
@@ -117,7 +119,7 @@ func measured(ctx context.Context, method string, request, reply any, conn *grpc
 	return err
 }
 
-func register(s *site.Site, access string) {
+func register(s *site.Site, access string, object bool) {
 	config := sanity.NewTestConfig()
 	config.Address = "unix://" + filepath.Join(s.Dir, "node.sock")
 	config.ControllerAddress = "unix://" + filepath.Join(s.Dir, "controller0.sock")
@@ -130,6 +132,10 @@ func register(s *site.Site, access string) {
 	config.TestVolumeParameters = map[string]string{volume.ParamProvisioning: string(volume.Thin)}
 	config.TestVolumeMutableParameters = map[string]string{
 		volume.ParamMaxSnapshotPause: "2s", volume.ParamProvisioning: string(volume.Thick),
+	}
+	if object {
+		config.TestVolumeParameters = map[string]string{volume.ParamBackend: volume.BackendObject}
+		config.TestVolumeMutableParameters = map[string]string{volume.ParamUploadDelay: "1s", volume.ParamDurability: "object"}
 	}
 	config.TestSnapshotParameters = map[string]string{volume.ParamConsistency: string(volume.FilesystemConsistent)}
 	config.IDGen = ids{}

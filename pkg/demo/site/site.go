@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/holkas-io/holkas/pkg/objstore"
@@ -244,24 +246,61 @@ func (s *Site) PoolPath(name string) string {
 	return s.pools[i].Path
 }
 
-// Close ends the processes and takes away everything that the site had made:
-// what volumes left mounted or attached as well. It goes on past faults; files
-// stay only where something is still mounted.
+// Close takes away everything that the site had made, what volumes left mounted or
+// attached as well, and ends the processes: the engine last, since devices of object
+// volumes wait for one. It goes on past faults; files stay only where something is
+// still mounted.
 func (s *Site) Close(ctx context.Context) error {
-	var faults []error
-	for _, p := range slices.Backward(s.Processes()) {
-		if p != nil {
-			faults = append(faults, p.Stop(ctx))
-		}
-	}
-	faults = append(faults, unmountBelow(ctx, s.Kubelet))
-	faults = append(faults, // the devices of object volumes outlive the engine
-		detach(ctx, func(file string) bool { return strings.HasPrefix(file, s.ObjectDir()+"/") }),
-		unmountBelow(ctx, s.ObjectDir()))
+	faults := []error{s.stop(ctx, append([]*Process{s.NodePlugin}, s.Controller...)...), unmountBelow(ctx, s.Kubelet)}
+	faults = append(faults, s.closeObjects(ctx))
+	faults = append(faults, unmountBelow(ctx, s.Kubelet)) // what had waited
 	for _, pool := range s.pools {
 		faults = append(faults, pool.close(ctx))
 	}
 	return errors.Join(append(faults, removeDir(s.Dir))...)
+}
+
+func (s *Site) stop(ctx context.Context, processes ...*Process) error {
+	var faults []error
+	for _, p := range processes {
+		if p != nil {
+			faults = append(faults, p.Stop(ctx))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// closeObjects frees the devices of object volumes, ends the engine, and what holds
+// the devices for the next one.
+func (s *Site) closeObjects(ctx context.Context) error {
+	attached, err := os.ReadDir(filepath.Join(s.ObjectDir(), "attached"))
+	if err != nil {
+		attached = nil // there are none
+	}
+	free := func() error {
+		return detach(ctx, func(file string) bool {
+			return slices.ContainsFunc(attached, func(e os.DirEntry) bool { return strings.HasPrefix(file, "/"+e.Name()+"-") })
+		})
+	}
+	err = errors.Join(free(), s.stop(ctx, s.Engine))
+	killKeepers(filepath.Join(s.ObjectDir(), "run"))
+	return errors.Join(err, free(), unmountBelow(ctx, s.ObjectDir()))
+}
+
+// killKeepers kills the processes that hold devices below a directory. Who still
+// waits for one of these devices gets an error.
+func killKeepers(dir string) {
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range all {
+		text, err := os.ReadFile(file)
+		args := strings.Split(string(text), "\x00")
+		if err != nil || len(args) < 4 || args[1] != "device" || args[2] != "keep" || !strings.HasPrefix(args[3], dir+"/") {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+		}
+	}
 }
 
 // removeDir removes a directory, unless something is mounted below it: what is

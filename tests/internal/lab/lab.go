@@ -102,6 +102,7 @@ type classed struct{ csi.ControllerClient }
 func (c classed) parameters(given map[string]string) map[string]string {
 	p := map[string]string{volume.ParamBackend: volume.BackendObject}
 	maps.Copy(p, given)
+	delete(p, volume.ParamProvisioning) // of pools only
 	return p
 }
 
@@ -233,11 +234,6 @@ func (l *Lab) Leftovers() error {
 	pools, err := filepath.Glob(filepath.Join(l.Dir, "pool-*"))
 	if err != nil {
 		return err
-	}
-	for line := range strings.Lines(string(devices)) {
-		if strings.Contains(line, l.ObjectDir()+"/") {
-			found = append(found, "loop device "+line)
-		}
 	}
 	for _, part := range []string{"journals", "attached", "frozen", "run/keys"} {
 		found = append(found, entries(filepath.Join(l.ObjectDir(), part))...)
