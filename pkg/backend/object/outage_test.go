@@ -80,7 +80,7 @@ func TestDetachDuringAnOutage(t *testing.T) {
 		t.Errorf("looked up during the outage: %+v, %v", v, err)
 	}
 	for range 2 {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // the device goes in a moment
 		want(t, "detach during the outage", n.Detach(ctx, id), fault.Transient, "not everything is in the repository yet")
 		cancel()
 	}
