@@ -303,7 +303,7 @@ func (o *oracle) settle(s state, tick int) {
 		}
 	}
 	o.begins = slices.DeleteFunc(o.begins, func(begin int) bool { return begin > tick })
-	o.ops = slices.DeleteFunc(o.ops, func(p *op) bool { return p.begin > tick })
+	o.ops = slices.DeleteFunc(o.ops, func(p *op) bool { return !p.must(tick) }) // the others may not be in it
 	o.flushed, o.counted = min(o.flushed, tick), min(o.counted, tick)
 }
 
