@@ -129,6 +129,7 @@ func (b *branch) found(l *life, s state, floor int) {
 	may, _ := b.foreign(l.node)
 	cut, err := b.o.cut(s, floor, tick)
 	_, own := b.holders[l.node]
+	was := b.o
 	if f := b.forks[l.node]; err != nil && f != nil {
 		f.now = tick
 		if there, e := f.cut(s, f.counted, tick); e == nil {
@@ -143,7 +144,7 @@ func (b *branch) found(l *life, s state, floor int) {
 	}
 	for n, sure := range b.holders {
 		if sure && n != l.node && !b.raced {
-			b.forks[n] = b.o.fork()
+			b.forks[n] = was.fork()
 		}
 	}
 	b.raced, b.unsettled = false, may || b.unsettled
