@@ -13,9 +13,17 @@ import (
 	"github.com/holkas-io/holkas/pkg/vlog/garbage"
 )
 
-// every is how many segments are applied between two checkpoints at most: what an
-// opener has to replay.
-const every = 64
+// A checkpoint is made after `every` segments, or later while the pages that it would
+// store are more than one part in pageShare of what was stored since the last one, as
+// they are when a large volume is written at random; but after mostBetween at the
+// latest, since an opener has to replay them.
+const (
+	every       = 64
+	mostBetween = 512
+	pageShare   = 20
+	// pageBytes is what a page takes in the store, about.
+	pageBytes = 1 << 10
+)
 
 // applier takes segments that count into the table, in their order, gives their
 // part of the journal back, and makes the checkpoints in between.
@@ -107,6 +115,10 @@ func (v *Volume) work() (*upload, *task, error) {
 // checkpoint may name the position, so that an opener never finds records that the
 // checkpoint has already.
 func (v *Volume) apply(u *upload) error {
+	if err := v.e.applying.Acquire(v.ctx, 1); err != nil {
+		return err
+	}
+	defer v.e.applying.Release(1)
 	if v.image.Full() {
 		if err := v.checkpoint(v.ctx); err != nil {
 			return err
@@ -138,12 +150,20 @@ func (v *Volume) apply(u *upload) error {
 	if settle {
 		v.settled = v.reign.Epoch - 1
 	}
-	if len(u.segment.Index.Seals) > 0 || settle || v.sinceCheck >= every {
+	if len(u.segment.Index.Seals) > 0 || settle || v.checkpointDue() {
 		if err := v.checkpoint(v.ctx); err != nil {
 			return err
 		}
 	}
 	return v.complete(u)
+}
+
+// checkpointDue says whether it is time for a checkpoint: for those who open, or for
+// the memory.
+func (v *Volume) checkpointDue() bool {
+	pages := uint64(v.image.Table().Dirty()) * pageBytes
+	cheap := pages*pageShare <= v.stats.segmentBytes.Load()-v.bytesCheck
+	return v.sinceCheck >= every && cheap || v.sinceCheck >= mostBetween || v.image.Full()
 }
 
 // checkpoint publishes the state of the table, if there is none at its position.
@@ -170,7 +190,7 @@ func (v *Volume) checkpoint(ctx context.Context) error {
 	}
 	v.image.Published(p)
 	v.published, v.sinceCheck, v.dirtyCheck, v.movedSince = head.Position, 0, false, false
-	v.digest = p.Digest
+	v.digest, v.bytesCheck = p.Digest, v.stats.segmentBytes.Load()
 	v.stats.checkpoints.Add(1)
 	v.mu.Lock()
 	if v.mu.collectAt.IsZero() {

@@ -94,8 +94,9 @@
 // is full and then wait; reads of what is on the node go on, others wait for
 // Tuning.ReadTimeout and fail. No memory grows: segments under way are bounded for
 // all volumes together (Options.Uploads), and what is newer than the table by each
-// volume's share of Options.MemoryBytes, beyond which writers wait. An idle volume
-// asks nothing of the store.
+// volume's share of Options.MemoryBytes, beyond which writers wait. Beside it are the
+// tables' directories: 8 KiB, on Go's heap, for each GiB of a volume that was touched
+// since it was opened. An idle volume asks nothing of the store.
 //
 // # Locks
 //

@@ -23,6 +23,10 @@ const (
 	objectBytes  = segmentBytes + 1<<20
 	formingBytes = 2 * objectBytes
 	formingAtMax = 2
+	// What one volume takes while it applies a segment and makes a checkpoint, about:
+	// leaves that the segment changed, and pages that are packed.
+	applyingBytes = 2 * objectBytes
+	applyingAtMax = 6
 )
 
 // Engine is what all open volumes of a process share. All methods may be called at
@@ -33,7 +37,10 @@ type Engine struct {
 	uploads *semaphore.Weighted // objects under way
 	forming *semaphore.Weighted // segments that are formed
 	moving  *semaphore.Weighted // batches that are read to be moved
-	arenas  sync.Pool           // *[]byte, of formingAtMax segments and a batch
+	// applying are the volumes that take a segment into their table, beyond their share
+	// of the memory perhaps, and make the checkpoint that brings them back within it.
+	applying *semaphore.Weighted
+	arenas   sync.Pool // *[]byte, of formingAtMax segments and a batch
 
 	mu struct {
 		sync.Mutex
@@ -68,11 +75,16 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		o: o, codec: codec,
-		uploads: semaphore.NewWeighted(int64(o.Uploads)), forming: semaphore.NewWeighted(formingAtMax), moving: semaphore.NewWeighted(1),
+		uploads: semaphore.NewWeighted(int64(o.Uploads)), forming: semaphore.NewWeighted(formingAtMax), moving: semaphore.NewWeighted(1), applying: semaphore.NewWeighted(applyingAtMost(o.MemoryBytes)),
 		arenas: sync.Pool{New: func() any { b := disk.Buffer(objectBytes); return &b }},
 	}
 	e.mu.open = map[member]bool{}
 	return e, nil
+}
+
+// applyingAtMost is how many volumes apply at once, of an eighth of the memory.
+func applyingAtMost(memory int64) int64 {
+	return min(applyingAtMax, max(1, memory/8/applyingBytes))
 }
 
 // Close ends the engine. Its volumes and views are closed before: InUse otherwise.
@@ -110,7 +122,7 @@ const (
 // shareLocked divides what segments under way and a batch of moves leave: three
 // quarters for the extent tables, a quarter for what is newer than they are.
 func (e *Engine) shareLocked() {
-	rest := e.o.MemoryBytes - int64(e.o.Uploads)*objectBytes - formingAtMax*formingBytes - objectBytes
+	rest := e.o.MemoryBytes - int64(e.o.Uploads)*objectBytes - formingAtMax*formingBytes - objectBytes - applyingAtMost(e.o.MemoryBytes)*applyingBytes
 	n := int64(max(1, len(e.mu.open)))
 	for m := range e.mu.open {
 		m.limit(max(rest*3/4/n, tableFloor), max(rest/4/n, overlayFloor))

@@ -25,8 +25,9 @@ type gate struct {
 	steps int
 	dieAt int // 0: never
 	after bool
-	away  atomic.Bool // the store, from here
-	slow  atomic.Bool // the disk, for what gives a journal's space back: it takes until death
+	away  atomic.Bool                                      // the store, from here
+	hold  atomic.Pointer[func(key string) <-chan struct{}] // until when a creation waits
+	slow  atomic.Bool                                      // the disk, for what gives a journal's space back: it takes until death
 }
 
 var errDead = fault.New(fault.Transient, "the process is dead")
@@ -92,7 +93,15 @@ func (s gatedStore) GetRange(ctx context.Context, key string, offset, length int
 }
 
 func (s gatedStore) Create(ctx context.Context, key string, body []byte) error {
-	return s.pass(func() error { return s.Store.Create(ctx, key, body) })
+	if hold := s.g.hold.Load(); hold != nil {
+		if until := (*hold)(key); until != nil {
+			select {
+			case <-until:
+			case <-s.g.ctx.Done():
+			}
+		}
+	}
+	return s.pass(func() error { return s.Store.Create(context.WithoutCancel(ctx), key, body) })
 }
 
 func (s gatedStore) Delete(ctx context.Context, keys ...string) error {

@@ -89,8 +89,9 @@ type Volume struct {
 	began      vlog.Position // of the checkpoint that this life began with
 	replayed   vlog.LSN      // up to which the journal has what an earlier epoch left
 	sinceCheck int
-	dirtyCheck bool // something was applied since the last checkpoint
-	movedSince bool // moves were
+	bytesCheck uint64 // stored before the last checkpoint
+	dirtyCheck bool   // something was applied since the last checkpoint
+	movedSince bool   // moves were
 
 	kept    []string
 	dropped string

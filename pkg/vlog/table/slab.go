@@ -74,13 +74,18 @@ func (a *slabs) grow() error {
 	return nil
 }
 
-// give takes a slot back, and gives the memory of a slab that is all free back
-// to the system, but for the last one.
+// give takes a slot back. Its memory goes back to the system if more than a slab's
+// worth is free: alone, since free leaves lie scattered among others, and with its
+// whole slab, but for the last one, when all of that is free.
 func (a *slabs) give(slot uint32) {
 	i := slot / slabLeaves
 	s := &a.all[i]
 	s.free = append(s.free, uint8(slot%slabLeaves))
 	a.used--
+	if a.free() > slabLeaves {
+		at := int(slot%slabLeaves) * LeafBytes
+		_ = unix.Madvise(s.memory[at:at+LeafBytes], unix.MADV_DONTNEED) // where pages are larger than a leaf it is refused
+	}
 	switch {
 	case len(s.free) == 1:
 		a.partial = append(a.partial, i)
@@ -89,6 +94,13 @@ func (a *slabs) give(slot uint32) {
 		a.empty = append(a.empty, i)
 	}
 }
+
+// free returns how many leaves are free in slabs that are mapped.
+func (a *slabs) free() int { return (len(a.all)-len(a.empty))*slabLeaves - a.used }
+
+// bytes returns what the leaves take of the system's memory, about: those in use,
+// and of the free ones those that were not given back.
+func (a *slabs) bytes() int64 { return int64(a.used+min(a.free(), slabLeaves)) * LeafBytes }
 
 func (a *slabs) close() {
 	for i := range a.all {

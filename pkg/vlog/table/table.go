@@ -163,7 +163,7 @@ func (t *Table) MemoryBytes() int64 {
 }
 
 func (t *Table) leafMemoryLocked() int64 {
-	return int64(len(t.slabs.all)-len(t.slabs.empty))*slabBytes + int64(len(t.pending))*pendingBytes
+	return t.slabs.bytes() + int64(len(t.pending))*pendingBytes
 }
 
 func where(b vlog.Block) (dir, leaf, at int) {
