@@ -57,23 +57,23 @@ type ObjectOrigin struct {
 // Creating from before the cut on, so that it pins what it will need, and stays
 // when it has ended, as a tombstone.
 type ObjectSnapshot struct {
-	ID          volume.SnapshotID  `json:"id"`
-	State       State              `json:"state"` // Creating, Ready, Failed, Ended
-	Why         string             `json:"why,omitempty"`
-	Volume      volume.ID          `json:"volume,omitempty"`
-	Asked       volume.Consistency `json:"asked,omitempty"`
-	Log         string             `json:"log,omitempty"`
+	ID     volume.SnapshotID  `json:"id"`
+	State  State              `json:"state"` // Creating, Ready, Failed, Ended
+	Why    string             `json:"why,omitempty"`
+	Volume volume.ID          `json:"volume,omitempty"`
+	Asked  volume.Consistency `json:"asked,omitempty"`
+	Log    string             `json:"log,omitempty"`
 
 	// Of one that was Ready.
 	Consistency volume.Consistency `json:"consistency,omitempty"` // as it turned out
 	Files       backend.Filesystem `json:"filesystem,omitzero"`
-	Epoch      vlog.Epoch    `json:"epoch,omitempty"`
-	Sequence   vlog.Sequence `json:"sequence,omitempty"`
-	Chain      string        `json:"chain,omitempty"`      // SHA-256, 64 hexadecimal digits
-	Checkpoint string        `json:"checkpoint,omitempty"` // its digest: it vouches for all of the snapshot
-	Blocks     vlog.Block    `json:"blocks,omitempty"`
-	KeyIDs     []string      `json:"keyIds,omitempty"` // of the volume's key ring
-	Cut        time.Time     `json:"cut,omitzero"`
-	Pause      time.Duration `json:"pauseNanoseconds,omitempty"`
-	Changed    time.Time     `json:"changed"`
+	Epoch       vlog.Epoch         `json:"epoch,omitempty"`
+	Sequence    vlog.Sequence      `json:"sequence,omitempty"`
+	Chain       string             `json:"chain,omitempty"`      // SHA-256, 64 hexadecimal digits
+	Checkpoint  string             `json:"checkpoint,omitempty"` // its digest: it vouches for all of the snapshot
+	Blocks      vlog.Block         `json:"blocks,omitempty"`
+	KeyIDs      []string           `json:"keyIds,omitempty"` // of the volume's key ring
+	Cut         time.Time          `json:"cut,omitzero"`
+	Pause       time.Duration      `json:"pauseNanoseconds,omitempty"`
+	Changed     time.Time          `json:"changed"`
 }
