@@ -101,7 +101,7 @@ func (s gatedStore) Create(ctx context.Context, key string, body []byte) error {
 			}
 		}
 	}
-	return s.pass(func() error { return s.Store.Create(context.WithoutCancel(ctx), key, body) })
+	return s.pass(func() error { return s.Store.Create(ctx, key, body) })
 }
 
 func (s gatedStore) Delete(ctx context.Context, keys ...string) error {

@@ -220,7 +220,7 @@ func (w *world) engine() *engine.Engine {
 		w.idle = w.idle[:n-1]
 		return e
 	}
-	e, err := engine.New(engine.Options{Storage: &w.lives, MemoryBytes: engine.MinMemory, Uploads: 2})
+	e, err := engine.New(engine.Options{Storage: &w.lives, MemoryBytes: 256 << 20, Uploads: 4})
 	if err != nil {
 		w.t.Fatal(err)
 	}
