@@ -25,7 +25,7 @@ const size = 64 << 20
 var discard = blockdev.Options{Discard: true}
 
 func fioCommand(device string, args ...string) *exec.Cmd {
-	return exec.Command("fio", append([]string{"--name=t", "--ioengine=libaio", "--thread", "--direct=1", "--filename=" + device}, args...)...)
+	return exec.Command("fio", append([]string{"--name=t", "--ioengine=libaio", "--verify_state_save=0", "--thread", "--direct=1", "--filename=" + device}, args...)...)
 }
 
 func fio(t testing.TB, device string, args ...string) {
