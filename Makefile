@@ -51,7 +51,7 @@ race: deps root ## run what is concurrent under the race detector
 	go test -race -timeout 20m -skip 'Conformance|Histories|Model' ./pkg/agent/... ./pkg/controller ./pkg/csi/... ./pkg/node \
 		./pkg/objstore/memory ./pkg/objstore/retry ./pkg/objstore/faults ./pkg/repository ./pkg/blockdev/... ./pkg/vlog/table ./pkg/vlog/frame
 	go test -race -timeout 10m -run 'AtOnce|Race|Pause|Guard|Duplicates' ./pkg/backend/local
-	go test -race -timeout 10m ./pkg/backend/internal/... && go test -race -timeout 10m -run 'Move|TakenOver|GoesOn|Goes|Conformance/memory/(Dup|One|Many|Cancelled|Pause)' ./pkg/backend/object
+	go test -race -timeout 10m ./pkg/backend/internal/...
 
 .PHONY: sanity
 sanity: deps root ## run csi-sanity against real processes on real loop devices
@@ -74,6 +74,7 @@ fuzz: ## fuzz every parser of outside input, each for FUZZTIME
 soak: deps root ## run what takes long in full: histories, deaths, fuzzing
 	HOLKAS_SOAK=1 go test -count 1 -timeout 60m ./...
 	cd tests && HOLKAS_SOAK=1 go test -count 1 -timeout 60m -p 1 ./...
+	go test -race -timeout 10m -run 'Move|TakenOver|GoesOn|Goes|Conformance/memory/(Dup|One|Many|Cancelled|Pause)' ./pkg/backend/object
 	$(MAKE) fuzz FUZZTIME=60s
 
 .PHONY: lint

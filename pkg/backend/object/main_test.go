@@ -26,7 +26,9 @@ func TestMain(m *testing.M) {
 	if order := os.Getenv(childOrder); order != "" {
 		os.Exit(child(order))
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	// The keeper of devices is waited for as long as this process lives.
+	keeper := goleak.IgnoreAnyFunction("github.com/holkas-io/holkas/pkg/blockdev/fuse.(*hold).start.func1")
+	goleak.VerifyTestMain(m, keeper, goleak.Cleanup(func(code int) {
 		if built {
 			binary, _ := mortal()
 			os.RemoveAll(filepath.Dir(binary))

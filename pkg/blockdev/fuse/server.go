@@ -191,23 +191,26 @@ func (s *Server) acquire(ctx context.Context, id volume.ID) (a *attachment, rele
 	}
 	a.users++
 	s.mu.Unlock()
-	forget := func() {
+	leave := func(mine bool) { // what is looked at changes for who has the turn
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if a.users--; a.users == 0 && a.session == nil && a.broken == nil {
+		if a.users--; mine && a.users == 0 && a.session == nil && a.broken == nil {
 			delete(s.volumes, id)
 		}
 	}
 	select {
 	case a.turn <- struct{}{}:
 	case <-ctx.Done():
-		forget()
+		leave(false)
 		return nil, nil, fault.New(fault.Busy, "%s: other work on its device is under way: %w", id, ctx.Err())
 	}
 	s.mu.Lock()
 	closed := s.closed
 	s.mu.Unlock()
-	release = func() { <-a.turn; forget() }
+	release = func() {
+		leave(true)
+		<-a.turn
+	}
 	if closed {
 		release()
 		return nil, nil, fault.Wrap(errClosed, "", string(id))
