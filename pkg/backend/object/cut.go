@@ -177,6 +177,12 @@ func (c *cutting) plan() (plan, error) {
 	return plan{consistency: volume.FilesystemConsistent, mountPoint: m.Point}, nil
 }
 
+// holds reports whether the pause holds its writers still: not any more from the
+// moment in which its limit lets the volume's own go on.
+func (c *cutting) holds() bool {
+	return c.held.Holds() && (c.held.Member == nil || !c.held.Member.expired.Load())
+}
+
 // cut cuts the log as planned, and reports whether writers were held where they
 // were to be. known.log is set once there may be a cut.
 func (c *cutting) cut(ctx context.Context, log *engine.Volume, known *cut) (held bool, err error) {
@@ -188,7 +194,7 @@ func (c *cutting) cut(ctx context.Context, log *engine.Volume, known *cut) (held
 	if known.mountPoint != "" {
 		return c.cutFrozen(ctx, log, known)
 	}
-	if c.held != nil && !c.held.Holds() {
+	if c.held != nil && !c.holds() {
 		return false, fault.New(fault.Precondition, "the pause ended before the cut was made: it lasts %v at most", c.b.options.PauseLimit)
 	}
 	began := time.Now()
@@ -196,7 +202,7 @@ func (c *cutting) cut(ctx context.Context, log *engine.Volume, known *cut) (held
 	if c.held == nil && c.b.live(c.of.ID).writer() {
 		known.pause = time.Since(began)
 	}
-	return c.held == nil || c.held.Holds(), err
+	return c.held == nil || c.holds(), err
 }
 
 // cutLog makes the cut, whatever becomes of the caller: half of one is of no use.
@@ -268,7 +274,7 @@ func (c *cutting) complete(ctx context.Context, record snapshotRecord, known *cu
 		return backend.Snapshot{}, err
 	}
 	crashpoint.Here("object: snapshot complete")
-	if c.held != nil && !c.held.Holds() {
+	if c.held != nil && !c.holds() {
 		return backend.Snapshot{}, c.fail(ctx, record, log, "the pause ended before it was complete")
 	}
 	v := record.Value
