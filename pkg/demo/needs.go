@@ -42,7 +42,6 @@ var programsOf = map[string]struct {
 	string(volume.Ext4):      {"e2fsprogs", []string{"mkfs.ext4", "e2fsck", "tune2fs", "resize2fs"}},
 	string(volume.XFSPool):   {"xfsprogs", []string{"mkfs.xfs"}},
 	string(volume.BtrfsPool): {"btrfs-progs", []string{"mkfs.btrfs"}},
-	string(Object):           {"fuse3", []string{"fusermount3"}},
 }
 
 // findNeeds looks for all that a run needs of the machine, and says at once what
